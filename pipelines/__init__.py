@@ -1,0 +1,1 @@
+"""The workflow: one file per DVC stage, over the method in `ssvos`."""

@@ -1,0 +1,19 @@
+"""Stage `prepare`: make the embedded data set if it is asked for, check every file of every source, write the index."""
+
+from pipelines.params import Layout, read_params
+from pipelines.stage import run_stage, tracked
+from ssvos.data.index import write_index
+from ssvos.data.preparation import prepare, sequences_by_split
+
+
+def main() -> None:
+    config = read_params().base
+    layout = Layout(config.data.name)
+    table = prepare(config, layout.roots(config), tracked)
+    write_index(table, layout.index)
+    counts = ", ".join(f"{count} {split}" for split, count in sequences_by_split(table).items())
+    print(f"{layout.index}: {len(table)} frames; sequences: {counts}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

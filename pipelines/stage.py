@@ -1,0 +1,38 @@
+"""What every stage's command has: logging, progress, and bad input as one line on standard error with exit status 1."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's `main`; SSVOS_DEBUG=1 shows the traceback of an error as well."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    for noisy in ("ray", "mlflow", "alembic", "matplotlib", "PIL", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(ray|mlflow)\..*")
+    try:
+        main()
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("SSVOS_DEBUG"):
+            raise
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; `dvc repro` goes on from the last saved epoch", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextmanager
+def tracked(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal, nothing when piped; gives the function that advances it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,68 @@
+"""Checkpoints: a file that rebuilds its own network, strictly, and never runs code when it is read."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from ssvos.config import ModelConfig
+from ssvos.files import atomic_path
+from ssvos.models.network import Network
+
+_FORMAT = "ssvos-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """Where a checkpoint comes from: variant, stage, data, held-out score, training size; plain values only."""
+
+    model: ModelConfig
+    about: dict[str, Any]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) the network was trained at, None where unknown."""
+        height, width = self.about.get("height", 0), self.about.get("width", 0)
+        return (height, width) if height and width else None
+
+
+def save_checkpoint(path: Path, weights: dict[str, torch.Tensor], model: ModelConfig, about: dict[str, Any]) -> None:
+    """Write weights with the parameters that rebuild the network and what is known about them, atomically."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    content = {"format": _FORMAT, "model": model.model_dump(mode="json"), "about": about, "weights": weights}
+    with atomic_path(Path(path)) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)  # to a handle: given a path, torch writes the temporary name into the file
+
+
+def load_checkpoint(path: str | Path) -> tuple[Network, CheckpointInfo]:
+    """Rebuild the network of a checkpoint on the CPU, in evaluation mode.
+
+    Raises FileNotFoundError, or ValueError for a file that is no checkpoint of this project or does not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; train one with `make repro` or `ssvos fit`")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises several kinds for a file that is no checkpoint
+        raise ValueError(f"{path}: not a checkpoint that loads safely ({type(error).__name__}); train it again") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ValueError(f"{path}: not an ssvos checkpoint; give a checkpoint.pt that this project wrote")
+    try:
+        # pretrained weights are inside the checkpoint; their file need not exist any more
+        model = ModelConfig.model_validate(content["model"])
+        network = Network(model)
+        network.load_state_dict(content["weights"], strict=True)
+    except (ValidationError, RuntimeError, KeyError) as error:
+        summary = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: its weights do not fit its own parameters; {summary}") from error
+    return network.eval(), CheckpointInfo(model, content["about"])
+
+
+def file_digest(path: str | Path) -> str:
+    """First 16 hex digits of a file's SHA-256: how a run and its checkpoint are matched."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

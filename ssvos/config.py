@@ -1,0 +1,288 @@
+"""Every parameter of the method: frozen, strict models whose defaults are the paper's values where those act."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+
+
+class FrozenConfig(BaseModel):
+    """Unknown keys and wrong types are errors that name the key; nothing changes after reading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Model = TypeVar("Model", bound=FrozenConfig)
+
+
+class SyntheticConfig(FrozenConfig):
+    """The embedded data set: clips that the project renders itself (ssvos.data.synthetic)."""
+
+    seed: int = 0
+    num_train: Count = 40
+    num_val: Count = 8
+    num_frames: Count = 16
+    height: Annotated[int, Field(ge=32)] = 128
+    width: Annotated[int, Field(ge=32)] = 224
+    max_objects: Annotated[int, Field(ge=1, le=8)] = 3
+    camouflage: Fraction = 0.6  # share of objects whose texture comes from the background's own palette
+
+
+class SourceConfig(FrozenConfig):
+    """One data set: where it lies, how it is laid out, which lists of it train and judge.
+
+    weight: how often its clips are drawn for training, relative to the other sources.
+    """
+
+    name: Name
+    layout: Literal["embedded", "davis", "youtube-vos", "folder"]
+    root: str = ""
+    train: str = "train"
+    val: str = "val"
+    weight: Positive = 1.0
+
+
+class DataConfig(FrozenConfig):
+    """What is trained and judged on. `name` names every output, so that data sets never overwrite each other.
+
+    holdout_split: a list of sequences kept out of training to choose the checkpoint; empty: a seeded
+    `holdout_fraction` of each source's training list. The judging split is never used for choosing.
+    fingerprint: digest of the file listing of sources outside the project, so that a changed folder is noticed.
+    """
+
+    name: Name
+    sources: Annotated[tuple[SourceConfig, ...], Field(strict=False, min_length=1)]
+    seed: int = 0
+    holdout_split: str = ""
+    holdout_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
+    fingerprint: str = ""
+
+
+class ScribbleConfig(FrozenConfig):
+    """Scribble simulation (III-E). The background rectangle keeps a margin drawn from [margin_min, margin_max],
+    in shares of the longer image side, from the objects' bounding box."""
+
+    seed: int = 0
+    width: Count = 5
+    margin_min: Fraction = 0.02
+    margin_max: Fraction = 0.12
+
+
+class BackboneConfig(FrozenConfig):
+    """ResNet (torchvision's names). `width` is the stem's channel count: 64 is the published network.
+
+    norm: `frozen_batch` for published weights, `group` from random initial weights.
+    weights, sha256: a local checkpoint file and its digest; without one the weights are random.
+    frozen: stem to layer3 take no gradient (A-GAME's choice for pretrained weights).
+    """
+
+    name: Literal["resnet18", "resnet50", "resnet101"] = "resnet101"
+    width: Count = 64
+    norm: Literal["frozen_batch", "group"] = "frozen_batch"
+    weights: str = ""
+    sha256: str = ""
+    frozen: bool = False
+
+
+class AttentionConfig(FrozenConfig):
+    """Scribble attention (8)-(10) after layer3. `scaled` divides the affinities by sqrt(d); the paper does not."""
+
+    kind: Literal["scribble", "none"] = "scribble"
+    keys: Literal["per_object", "shared"] = "per_object"
+    scaled: bool = False
+
+
+class AppearanceConfig(FrozenConfig):
+    """Appearance model (1)-(7). update_rate: lambda of (5)(6); pseudo_count: epsilon in mean and variance."""
+
+    channels: Count = 512
+    update_rate: Fraction = 0.1
+    pseudo_count: Positive = 1.0
+    output: Literal["log_scores", "mean_log_scores", "posteriors"] = "log_scores"
+
+
+class ModelConfig(FrozenConfig):
+    """The network's parts and widths (A-GAME's for ResNet-101).
+
+    input_share: the share of the first frame's strokes given to the network in training; all are its target.
+    state: what updates the state from frame to frame, the coarse mask (the paper) or the fine one.
+    """
+
+    backbone: BackboneConfig = BackboneConfig()
+    attention: AttentionConfig = AttentionConfig()
+    appearance: AppearanceConfig = AppearanceConfig()
+    propagation_channels: Count = 512
+    fusion_channels: Count = 512
+    encoding_channels: Count = 128
+    state: Literal["coarse", "fine"] = "coarse"
+    input_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+
+
+class LossConfig(FrozenConfig):
+    """Joint loss (19): partial cross-entropy (11) plus `weight` (lambda) times a dense-CRF regularizer (12)-(18).
+
+    sigma_xy (gamma_d, pixels of the prediction) and sigma_rgb (gamma_r, 0-255) are (13)'s bandwidths; the energy
+    is taken at `scale` of the prediction's size. beta, the extra weight of unreliable pixels (18), which lie
+    between `unreliable_above` and `unreliable_below`. normalization: the raw double sum (`none`), that over the
+    number of pixels (`pixel`), or every affinity row divided by its sum (`row`).
+    filter: `lattice` (permutohedral) or `exact` (the O(N^2) sum).
+    """
+
+    regularizer: Literal["none", "dense_crf", "scribble_supervised"] = "scribble_supervised"
+    weight: Annotated[float, Field(ge=0.0)] = 0.9
+    beta: Annotated[float, Field(ge=0.0)] = 0.1
+    unreliable_above: Fraction = 0.05
+    unreliable_below: Fraction = 0.3
+    sigma_xy: Positive = 100.0
+    sigma_rgb: Positive = 15.0
+    scale: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    normalization: Literal["none", "pixel", "row"] = "row"
+    filter: Literal["lattice", "exact"] = "lattice"
+    balance: Literal["pixel", "class"] = "class"
+
+
+class StageConfig(FrozenConfig):
+    """One training stage (IV-C). A batch is `batch_clips` clips of `clip_frames` frames of height x width pixels.
+
+    decay: the learning rate's factor an epoch. auxiliary_weight: weight of the coarse branch's pCE.
+    regularized_frames: on how many frames of a clip, drawn at random, the regularizer is taken (0: all of them).
+    warmup: steps of linear warm-up. max_norm: gradient norm limit (0: none).
+    patience: epochs without a better held-out score before the stage ends early (0: never).
+    holdout_frames: how many frames of a held-out video are scored after each epoch (0: all).
+    """
+
+    epochs: Count = 80
+    clips_per_epoch: Count = 2600
+    batch_clips: Count = 4
+    clip_frames: Annotated[int, Field(ge=2)] = 8
+    frame_stride: Count = 1
+    height: Annotated[int, Field(ge=32)] = 240
+    width: Annotated[int, Field(ge=32)] = 480
+    learning_rate: Positive = 1e-4
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
+    auxiliary_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    regularized_frames: Annotated[int, Field(ge=0)] = 0
+    warmup: Annotated[int, Field(ge=0)] = 0
+    max_norm: Annotated[float, Field(ge=0.0)] = 0.0
+    patience: Annotated[int, Field(ge=0)] = 0
+    holdout_frames: Annotated[int, Field(ge=0)] = 0
+
+
+class AugmentConfig(FrozenConfig):
+    """Clip augmentation, the same for all frames of a clip; what comes in from outside the frame is unlabelled."""
+
+    flip: Fraction = 0.5
+    reverse: Fraction = 0.0
+    scale_min: Positive = 1.0
+    scale_max: Positive = 1.0
+    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    colour: Fraction = 0.0
+
+
+class TrainConfig(FrozenConfig):
+    """Both stages and what they share."""
+
+    seed: int = 0
+    augment: AugmentConfig = AugmentConfig()
+    stage1: StageConfig = StageConfig()
+    stage2: StageConfig = StageConfig(
+        epochs=100,
+        clips_per_epoch=120,
+        batch_clips=2,
+        clip_frames=14,
+        height=480,
+        width=854,
+        learning_rate=1e-5,
+        decay=0.985,
+        weight_decay=1e-6,
+        auxiliary_weight=0.0,
+    )
+
+
+class PredictConfig(FrozenConfig):
+    """Frames are resized to height x width for the network, masks back to the frame's own size; 0: as they are."""
+
+    height: Annotated[int, Field(ge=0)] = 0
+    width: Annotated[int, Field(ge=0)] = 0
+
+
+class Config(FrozenConfig):
+    """All parameters of one variant."""
+
+    data: DataConfig
+    synthetic: SyntheticConfig = SyntheticConfig()
+    scribbles: ScribbleConfig = ScribbleConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+
+
+class FitConfig(FrozenConfig):
+    """What `ssvos fit` adds to the parameters: which stage, from what, to where. Paths count from the YAML file.
+
+    index, scribbles: Parquet made by the pipeline or an earlier fit; empty: made in `out`. start: a checkpoint whose
+    weights the stage begins with; empty: random (or the backbone's own file).
+    """
+
+    stage: Literal["stage1", "stage2"] = "stage1"
+    out: str
+    index: str = ""
+    scribbles: str = ""
+    start: str = ""
+
+
+class FitFile(Config):
+    """The YAML file of `ssvos fit`: all parameters, and the fit itself."""
+
+    fit: FitConfig
+
+
+def read_yaml(path: Path) -> dict:
+    """Read YAML 1.2, in which 1e-05 is a number (YAML 1.1 takes it for text). Empty files give {}."""
+    from ruamel.yaml import YAML  # only commands that read parameters pay for the import
+    from ruamel.yaml.error import YAMLError
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; give a YAML file of parameters")
+    try:
+        content = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML; {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, dict | None):
+        raise ValueError(f"{path}: expected a table of parameters, found {type(content).__name__}")
+    return content or {}
+
+
+def parse(model: type[Model], values: dict, source: str | Path) -> Model:
+    """Check values against a model; ValueError with one line that names file, key and what was expected."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"{source}: " + "; ".join(_explain(model, item) for item in error.errors())) from error
+
+
+def _explain(model: type[BaseModel], item: dict) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        near = get_close_matches(str(item["loc"][-1]), _known_names(model, item["loc"][:-1]), 1)
+        return f"{key}: unknown key" + (f", did you mean {near[0]}?" if near else ", remove it")
+    if item["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
+
+
+def _known_names(model: type[BaseModel], place: tuple) -> list[str]:
+    for part in place:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Videos on disk, clips for training, and the embedded data set."""

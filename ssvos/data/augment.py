@@ -1,0 +1,137 @@
+"""Bringing frames and scribbles to the training size, and varying clips; thin strokes survive both."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ssvos.config import AugmentConfig
+from ssvos.labels import UNLABELLED
+
+_STROKE_SHARE = 0.25  # a warped pixel is labelled if this much of it lies under the stroke
+
+
+def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (height, width, 3) uint8, by area when it shrinks."""
+    if frame.shape[:2] == (height, width):
+        return frame
+    shrinks = frame.shape[0] > height or frame.shape[1] > width
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def resize_scribble(scribble: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W) uint8 scribble -> (height, width): a pixel is labelled if any stroke touches it, by the label that covers
+    most of it. Nearest-neighbour sampling would lose most of a thin stroke, and a maximum over ids would let 255 win.
+    """
+    if scribble.shape == (height, width):
+        return scribble
+    shrinks = scribble.shape[0] > height or scribble.shape[1] > width
+    size, how = (width, height), cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    return _by_plane(scribble, lambda plane: cv2.resize(plane, size, interpolation=how), threshold=0.0)
+
+
+def _by_plane(scribble: np.ndarray, transform, threshold: float) -> np.ndarray:
+    """Transform each label's own plane and let the strongest one above `threshold` win."""
+    labels = [label for label in np.unique(scribble) if label != UNLABELLED]
+    best, result = None, None
+    for label in labels:
+        share = transform((scribble == label).astype(np.float32))
+        if best is None:
+            best, result = np.full(share.shape, threshold, np.float32), np.full(share.shape, UNLABELLED, np.uint8)
+        wins = share > best
+        result[wins] = label
+        best = np.maximum(best, share)
+    if result is None:
+        empty = transform(np.zeros(scribble.shape, np.float32))
+        return np.full(empty.shape, UNLABELLED, np.uint8)
+    return result
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One draw of an augmentation, applied alike to all frames of a clip."""
+
+    flip: bool
+    reverse: bool
+    scale: float
+    rotation: float  # degrees
+    shift: tuple[float, float]  # in shares of width and height
+    gain: tuple[float, float, float]
+    offset: float
+
+    def affine(self, height: int, width: int) -> np.ndarray | None:
+        """The (2, 3) matrix that takes input to output pixels; None for the identity."""
+        if self.scale == 1.0 and self.rotation == 0.0:
+            return None
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), self.rotation, self.scale)
+        matrix[:, 2] += (self.shift[0] * width, self.shift[1] * height)
+        return matrix
+
+    def frame(self, frame: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 -> (H, W, 3) uint8."""
+        height, width = frame.shape[:2]
+        frame = frame[:, ::-1] if self.flip else frame
+        matrix = self.affine(height, width)
+        if matrix is not None:
+            frame = cv2.warpAffine(
+                np.ascontiguousarray(frame), matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101
+            )
+        if self.gain == (1.0, 1.0, 1.0) and self.offset == 0.0:
+            return frame
+        return np.clip(frame * np.float32(self.gain) + np.float32(self.offset), 0, 255).astype(np.uint8)
+
+    def scribble(self, scribble: np.ndarray) -> np.ndarray:
+        """(H, W) uint8 -> (H, W) uint8; what comes in from outside the frame is unlabelled."""
+        height, width = scribble.shape
+        scribble = scribble[:, ::-1] if self.flip else scribble
+        matrix = self.affine(height, width)
+        if matrix is None:
+            return scribble
+        return _by_plane(
+            np.ascontiguousarray(scribble),
+            lambda plane: cv2.warpAffine(plane, matrix, (width, height), flags=cv2.INTER_LINEAR),
+            _STROKE_SHARE,
+        )
+
+
+def draw_variation(config: AugmentConfig, rng: np.random.Generator) -> Variation:
+    """Draw one variation; every field takes its number from `rng` whatever the parameters, so that a changed
+    parameter does not change the other draws."""
+    flip, reverse, scale, rotation, *rest = rng.random(10)
+    low, high = np.log(config.scale_min), np.log(max(config.scale_min, config.scale_max))
+    scale = float(np.exp(low + scale * (high - low)))
+    room = max(0.0, scale - 1.0) / 2  # a magnified clip is shifted within itself
+    gain = tuple(float(1.0 + config.colour * (g - 0.5)) for g in rest[2:5])
+    return Variation(
+        flip=bool(flip < config.flip),
+        reverse=bool(reverse < config.reverse),
+        scale=scale,
+        rotation=float((2 * rotation - 1) * config.rotation),
+        shift=(float((2 * rest[0] - 1) * room), float((2 * rest[1] - 1) * room)),
+        gain=gain,
+        offset=float(config.colour * 100 * (rest[5] - 0.5)),
+    )
+
+
+def split_strokes(scribble: np.ndarray, share: float, rng: np.random.Generator, cell: int = 16) -> np.ndarray:
+    """Keep a random `share` of the strokes of a binary scribble (H, W), cell by cell; the rest becomes 255.
+
+    Every label that occurs keeps at least one cell, so that a network always sees some of the object.
+    """
+    if share >= 1.0:
+        return scribble
+    height, width = scribble.shape
+    rows, columns = -(-height // cell), -(-width // cell)
+    kept = scribble.copy()
+    for label in (0, 1):
+        y, x = np.nonzero(scribble == label)
+        if len(y) == 0:
+            continue
+        cells = (y // cell) * columns + x // cell
+        touched = np.unique(cells)
+        count = max(1, round(share * len(touched)))
+        chosen = np.zeros(rows * columns, bool)
+        chosen[rng.permutation(touched)[:count]] = True
+        drop = ~chosen[cells]
+        kept[y[drop], x[drop]] = UNLABELLED
+    return kept

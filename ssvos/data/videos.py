@@ -1,0 +1,210 @@
+"""Videos on disk: where the frames, masks and scribbles of each layout lie, by name alone."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ssvos.config import SourceConfig
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+ALL = "all"  # the list of a `folder` source that needs no file: every sequence
+
+
+class FaultyData(ValueError):
+    """Bad input data. faults: one line each, `path: what is wrong; remedy`; the message lists them all."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        lines = "".join(f"\n  {fault}" for fault in self.faults)
+        super().__init__(
+            self.faults[0] if len(self.faults) == 1 else f"{len(self.faults)} faults in the data:{lines}"
+        )
+
+    def __reduce__(self) -> tuple:
+        return FaultyData, (self.faults,)
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """One frame; paths are relative to the source's root, with forward slashes. It may have both labels."""
+
+    name: str
+    image_path: str
+    mask_path: str | None
+    scribble_path: str | None
+
+
+@dataclass(frozen=True)
+class Video:
+    """One sequence of one list, frames in natural order.
+
+    frame_dir:   the folder that holds the frames, relative to the source's root
+    needs_masks: every frame must have a dense mask (DAVIS), where other layouts may label some frames only
+    categories:  object id -> category; object_frames: object id -> frames it is listed on (YouTube-VOS)
+    stray_paths: label images that belong to no frame, and second images of one name
+    """
+
+    dataset: str
+    split: str
+    sequence: str
+    frames: tuple[VideoFrame, ...]
+    frame_dir: str
+    needs_masks: bool = False
+    categories: dict[int, str] = field(default_factory=dict)
+    object_frames: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    stray_paths: tuple[str, ...] = ()
+
+
+def natural_key(name: str) -> list[str | int]:
+    """Sort key under which frame2 comes before frame10."""
+    return [int(part) if idx % 2 else part for idx, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def read_source(source: SourceConfig, split: str) -> list[Video]:
+    """Read the videos of one list of a data set. An `embedded` source has been rendered in DAVIS layout.
+
+    Raises FaultyData for an unknown list, an unreadable one, or a missing folder. What is wrong with a single
+    video, be it that it has no frames, is found by `ssvos.data.validation.index_video`.
+    """
+    sequences = read_sequences(source, split)
+    root = Path(source.root)
+    if source.layout == "youtube-vos":
+        return _read_youtube_vos(source, split, sequences)
+    is_folder = source.layout == "folder"
+    names = ("frames", "masks", "scribbles") if is_folder else ("JPEGImages", "Annotations", "Scribbles")
+    parents = [root / name if is_folder else _at_480p(root / name) for name in names]
+    return [_read_video(source, split, name, parents, needs_masks=not is_folder) for name in sequences]
+
+
+def read_sequences(source: SourceConfig, split: str) -> list[str]:
+    """The sequences of one list, in the list's order. Raises FaultyData for an unknown list."""
+    root = Path(source.root)
+    if not source.root or not root.is_dir():
+        raise FaultyData(
+            [f"{source.root or source.name}: no such folder; set the root of source {source.name}"]
+        )
+    if source.layout == "youtube-vos":
+        if not (root / split / "meta.json").is_file():
+            known = sorted(path.parent.name for path in root.glob("*/meta.json"))
+            raise FaultyData([f"{root / split / 'meta.json'}: no such list; {_known(known)}"])
+        return sorted(_read_meta(root / split / "meta.json"))
+    if source.layout == "folder" and split == ALL:
+        return [path.name for path in _visible(root / "frames") if path.is_dir()]
+    folders = (
+        [root]
+        if source.layout == "folder"
+        else [root / "ImageSets" / sub for sub in ("2017", "2016", "", "480p")]
+    )
+    paths = [folder / f"{split}.txt" for folder in folders if (folder / f"{split}.txt").is_file()]
+    if not paths:
+        known = sorted({path.stem for folder in folders for path in folder.glob("*.txt")})
+        known += [ALL] if source.layout == "folder" else []
+        raise FaultyData([f"{folders[0] / split}.txt: no such list; {_known(known)}"])
+    return _read_list(paths[0])
+
+
+def _known(names: list[str]) -> str:
+    return (
+        f"choose one of {', '.join(names)}"
+        if names
+        else "there is no list at all, write one with a sequence a line"
+    )
+
+
+def _read_list(path: Path) -> list[str]:
+    """Sequences of a list; a line is a name, or the pair of image and mask paths of the 2016 release."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise FaultyData([f"{path}: not a text file; write one sequence a line"]) from error
+    if not lines:
+        raise FaultyData([f"{path}: the list is empty; write one sequence a line"])
+    return list(dict.fromkeys(Path(line.split()[0]).parent.name if "/" in line else line for line in lines))
+
+
+def _read_meta(path: Path) -> dict[str, dict]:
+    try:
+        videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
+        for video in videos.values():
+            for object_id, entry in video["objects"].items():
+                int(object_id), entry["category"], list(entry.get("frames", ()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise FaultyData(
+            [f"{path}: not a YouTube-VOS meta.json ({reason}); take the one released with it"]
+        ) from error
+    return videos
+
+
+def _read_youtube_vos(source: SourceConfig, split: str, sequences: list[str]) -> list[Video]:
+    root = Path(source.root) / split
+    meta = _read_meta(root / "meta.json")
+    parents = [root / name for name in ("JPEGImages", "Annotations", "Scribbles")]
+    videos = []
+    for name in sequences:
+        objects = {int(object_id): entry for object_id, entry in meta[name]["objects"].items()}
+        categories = {object_id: str(entry["category"]) for object_id, entry in objects.items()}
+        frames = {object_id: tuple(entry.get("frames", ())) for object_id, entry in objects.items()}
+        videos.append(_read_video(source, split, name, parents, False, categories, frames))
+    return videos
+
+
+def _read_video(
+    source: SourceConfig,
+    split: str,
+    sequence: str,
+    parents: Sequence[Path],
+    needs_masks: bool,
+    categories: dict[int, str] | None = None,
+    object_frames: dict[int, tuple[str, ...]] | None = None,
+) -> Video:
+    """parents: the folders that hold the sequences' frames, masks and scribbles."""
+    root = Path(source.root)
+    images, masks, scribbles = (
+        _by_stem(root, parent / sequence, suffixes)
+        for parent, suffixes in zip(parents, (IMAGE_SUFFIXES, (".png",), (".png",)), strict=True)
+    )
+    frames = tuple(
+        VideoFrame(
+            name,
+            images[name][0],
+            *(paths[name][0] if name in paths else None for paths in (masks, scribbles)),
+        )
+        for name in sorted(images, key=natural_key)
+    )
+    strays = [
+        path for paths in (images, masks, scribbles) for same_name in paths.values() for path in same_name[1:]
+    ]
+    strays += [paths[name][0] for paths in (masks, scribbles) for name in paths if name not in images]
+    return Video(
+        source.name,
+        split,
+        sequence,
+        frames,
+        frame_dir=(parents[0] / sequence).relative_to(root).as_posix(),
+        # A sequence that people scribbled has no masks at all; one mask makes it a densely labelled one.
+        needs_masks=needs_masks and bool(masks),
+        categories=categories or {},
+        object_frames=object_frames or {},
+        stray_paths=tuple(strays),
+    )
+
+
+def _at_480p(folder: Path) -> Path:
+    return folder / "480p" if (folder / "480p").is_dir() else folder
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, in order of names; hidden files (`._00000.jpg` from a Mac) are no frames."""
+    return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+
+
+def _by_stem(root: Path, folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[str]]:
+    """Name without suffix -> paths relative to the root, for the images directly in a folder."""
+    found: dict[str, list[str]] = {}
+    for path in _visible(folder):
+        if path.suffix.lower() in suffixes:
+            found.setdefault(path.stem, []).append(path.relative_to(root).as_posix())
+    return found

@@ -1,0 +1,1 @@
+"""The losses (III-D): partial cross-entropy, dense-CRF energy, scribble-supervised loss, and their sum."""

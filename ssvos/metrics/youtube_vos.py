@@ -1,0 +1,154 @@
+"""The YouTube-VOS protocol (Xu et al. 2018): J and F, each over seen and unseen categories, and their mean G.
+
+The benchmark's server is not public, and its wording leaves open which frames of an object count:
+`CONVENTIONS` names the readings.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from ssvos.metrics.object_scores import (
+    OnFrame,
+    advance,
+    annotated_frames,
+    find_sequences,
+    read_pair,
+    require_predictions,
+    score_objects,
+)
+
+Convention = Literal["after_entry", "after_entry_listed_only", "from_entry", "after_entry_without_last"]
+
+# (frame, the object's first listed frame, all its listed frames, the video's last annotated frame) -> counts
+CONVENTIONS: Mapping[Convention, Callable[[str, str, frozenset[str], str], bool]] = {
+    "after_entry": lambda frame, entry, listed, last: frame > entry,
+    "after_entry_listed_only": lambda frame, entry, listed, last: frame > entry and frame in listed,
+    "from_entry": lambda frame, entry, listed, last: frame >= entry,
+    "after_entry_without_last": lambda frame, entry, listed, last: entry < frame < last,
+}
+
+
+@dataclass(frozen=True)
+class MetaObject:
+    """One object of a meta.json: its id, its category and the frames listed for it."""
+
+    object_id: int
+    category: str
+    frames: frozenset[str]
+
+
+def evaluate_youtube_vos(
+    gt_dir: Path,
+    pred_dir: Path,
+    meta: Path,
+    train_meta: Path,
+    convention: Convention = "after_entry",
+    sequences: Sequence[str] | None = None,
+    on_frame: OnFrame | None = None,
+) -> dict:
+    """YouTube-VOS scores of the folders <video>/<frame>.png under pred_dir, as fractions in [0, 1].
+
+    meta, train_meta: meta.json of the scored and of the training videos; seen = a category of the latter
+    convention:       which annotated frames of an object count (`CONVENTIONS`); by default all after its
+                      first listed frame, whose mask the method is given, to the end of the video
+    sequences:        which videos to score (None: all folders of gt_dir)
+    on_frame:         called with 1 after each scored frame, for a progress bar
+    returns:          {"global": {"G", "J_seen", "J_unseen", "F_seen", "F_unseen"},
+                       "objects": {"<video>_<id>": {"J", "F", "seen"}}}
+    A listed object with no frame that counts is left out. A split without objects has None, then G has too.
+    Raises FileNotFoundError or ValueError, before anything is scored where a folder or file is missing.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(
+            f"convention {convention!r} is unknown; choose one of {', '.join(get_args(Convention))}"
+        )
+    gt_dir, pred_dir = Path(gt_dir), Path(pred_dir)
+    objects_of, train_objects = read_meta(meta), read_meta(train_meta)
+    seen = {item.category for items in train_objects.values() for item in items}
+    counted = {}
+    for video in find_sequences(gt_dir, pred_dir, sequences):
+        if video not in objects_of:
+            raise ValueError(
+                f"{meta}: video {video!r} is not listed; give the meta.json that belongs to {gt_dir}"
+            )
+        counted[video] = _counted_objects(annotated_frames(gt_dir / video), objects_of[video], convention)
+        require_predictions(pred_dir / video, counted[video])
+    objects = {}
+    for video, objects_in in counted.items():
+        max_id = max((item.object_id for item in objects_of[video]), default=0)
+        scores = _score_video(gt_dir / video, pred_dir / video, objects_in, max_id, on_frame)
+        for item in objects_of[video]:
+            if item.object_id in scores:
+                J, F = np.mean(scores[item.object_id], axis=0).tolist()
+                objects[f"{video}_{item.object_id}"] = {"J": J, "F": F, "seen": item.category in seen}
+    if not objects:
+        raise ValueError(
+            f"{gt_dir}: no object of {meta} has an annotated frame that counts; check that they match"
+        )
+    return {"global": _split_means(objects.values()), "objects": objects}
+
+
+def read_meta(path: Path) -> dict[str, tuple[MetaObject, ...]]:
+    """The objects of every video in a YouTube-VOS meta.json.
+
+    Raises FileNotFoundError if it is missing, ValueError if it is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected the meta.json of a YouTube-VOS split")
+    try:
+        videos = json.loads(Path(path).read_text(encoding="utf-8"))["videos"]
+        return {
+            video: tuple(
+                MetaObject(int(object_id), str(item["category"]), frozenset(map(str, item["frames"])))
+                for object_id, item in entry["objects"].items()
+            )
+            for video, entry in videos.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not a YouTube-VOS meta.json ({type(error).__name__}: {error}); "
+            "expected videos -> <video> -> objects -> <id> -> category, frames"
+        ) from error
+
+
+def _counted_objects(
+    annotated: Sequence[str], objects: Iterable[MetaObject], convention: Convention
+) -> dict[str, list[int]]:
+    """Frame -> ids of the objects for which it counts; frames that count for none are left out."""
+    counts = CONVENTIONS[convention]
+    counted: dict[str, list[int]] = {}
+    for frame in annotated:
+        for item in objects:
+            if item.frames and counts(frame, min(item.frames), item.frames, annotated[-1]):
+                counted.setdefault(frame, []).append(item.object_id)
+    return counted
+
+
+def _score_video(
+    gt_dir: Path, pred_dir: Path, counted: Mapping[str, Sequence[int]], max_id: int, on_frame: OnFrame | None
+) -> dict[int, list[tuple[float, float]]]:
+    """Object id -> its (J, F) in each frame that counts."""
+    scores: dict[int, list[tuple[float, float]]] = {}
+    for frame, ids in counted.items():
+        J, F, _ = score_objects(*read_pair(gt_dir, pred_dir, frame, max_id), ids)
+        for object_id, pair in zip(ids, zip(J, F, strict=True), strict=True):
+            scores.setdefault(object_id, []).append(pair)
+        advance(on_frame)
+    return scores
+
+
+def _split_means(objects: Iterable[Mapping]) -> dict[str, float | None]:
+    """Every object counts the same within its split; G is the mean of the four figures."""
+    objects = list(objects)
+    means: dict[str, float | None] = {}
+    for measure in ("J", "F"):
+        for split, is_seen in (("seen", True), ("unseen", False)):
+            values = [row[measure] for row in objects if row["seen"] is is_seen]
+            means[f"{measure}_{split}"] = float(np.mean(values)) if values else None
+    figures = [value for value in means.values() if value is not None]
+    return {"G": float(np.mean(figures)) if len(figures) == 4 else None, **means}

@@ -1,0 +1,65 @@
+"""Scribble attention (III-C, Eqs. 8-10): every position looks at the initial frame's foreground strokes alone."""
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from ssvos.config import AttentionConfig
+
+
+class Strokes(NamedTuple):
+    """Features at foreground-stroke positions, padded to the longest sample.
+
+    features: (N, S, C); is_stroke: which of the S are real, (N, S) bool.
+    """
+
+    features: Tensor
+    is_stroke: Tensor
+
+
+def gather_strokes(features: Tensor, has_stroke: Tensor) -> Strokes:
+    """Collect the features (N, C, H, W) where `has_stroke` (N, H, W) is true, so that attention never builds HW x HW."""
+    flat = has_stroke.flatten(1)
+    longest = max(1, int(flat.sum(dim=1).max()))
+    position = flat.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
+    columns = rearrange(features, "n c h w -> n (h w) c")
+    gathered = columns.gather(1, position[..., None].expand(-1, -1, columns.shape[-1]))
+    return Strokes(gathered, flat.gather(1, position))
+
+
+class ScribbleAttention(nn.Module):
+    """Z = gamma * O + X, with O gathered from the stroke positions (Eqs. 8-10); gamma starts at 0.
+
+    The printed sizes (key, query, value to C/2) need a 1x1 convolution back to C for the sum in (10).
+    """
+
+    def __init__(self, channels: int, config: AttentionConfig):
+        super().__init__()
+        self.query = nn.Linear(channels, channels // 2)
+        self.key = nn.Linear(channels, channels // 2)
+        self.value = nn.Linear(channels, channels // 2)
+        self.back = nn.Linear(channels // 2, channels)
+        self.scale = nn.Parameter(torch.zeros(1))
+        self.affinity_scale = (channels // 2) ** -0.5 if config.scaled else 1.0
+
+    def forward(self, x: Tensor, strokes: Strokes) -> Tensor:
+        """Attend from every position of x (N, C, H, W) to the strokes of the same sample.
+
+        returns: (N, C, H, W); a sample without any stroke comes back unchanged.
+        """
+        query = self.query(rearrange(x, "n c h w -> n (h w) c"))
+        has_any = strokes.is_stroke.any(dim=1)
+        # softmax over nothing is NaN: a sample without strokes attends to its padding and is zeroed below
+        allowed = strokes.is_stroke | ~has_any[:, None]
+        context = scaled_dot_product_attention(
+            query,
+            self.key(strokes.features),
+            self.value(strokes.features),
+            attn_mask=allowed[:, None, :],
+            scale=self.affinity_scale,
+        )
+        context = self.back(context) * has_any[:, None, None]
+        return x + self.scale * rearrange(context, "n (h w) c -> n c h w", h=x.shape[-2])
