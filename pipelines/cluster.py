@@ -1,5 +1,6 @@
 """Ray: starting it or joining a cluster, and sharing out its CPUs and GPUs."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ def cluster() -> Iterator[None]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import ray
+    import ray.data
 
     address = os.environ.get("RAY_ADDRESS") or "local"
     try:
@@ -52,6 +54,9 @@ def cluster() -> Iterator[None]:
             ray.init(address=address, log_to_driver=bool(os.environ.get("SSVOS_DEBUG")), logging_level="ERROR")
     except ConnectionError as error:
         raise ValueError(f"RAY_ADDRESS {address}: no cluster answers there; start it or unset RAY_ADDRESS") from error
+    # Ray Data announces every execution and where its logs are; they stay in Ray's session folder
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         yield
     finally:

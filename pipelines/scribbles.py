@@ -34,7 +34,6 @@ def simulate(frames: pa.Table, roots: dict[str, Path], config: ScribbleConfig) -
     """One store row for each labelled frame; a pure function of its row, so that workers and blocks do not matter."""
     import ray.data
 
-    ray.data.DataContext.get_current().enable_progress_bars = False
     blocks = max(1, len(frames) // _BLOCK_ROWS)
     dataset = ray.data.from_arrow(frames).repartition(blocks).map_batches(
         _simulate_batch,

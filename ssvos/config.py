@@ -22,7 +22,11 @@ Model = TypeVar("Model", bound=FrozenConfig)
 
 
 class SyntheticConfig(FrozenConfig):
-    """The embedded data set: clips that the project renders itself (ssvos.data.synthetic)."""
+    """The embedded data set: clips that the project renders itself (ssvos.data.synthetic).
+
+    object_share: largest share of the frame that one object takes; speed: its mean motion in pixels a frame, on a
+    frame 224 wide. camouflage: share of objects whose colours are the background's own.
+    """
 
     seed: int = 0
     num_train: Count = 40
@@ -31,7 +35,9 @@ class SyntheticConfig(FrozenConfig):
     height: Annotated[int, Field(ge=32)] = 128
     width: Annotated[int, Field(ge=32)] = 224
     max_objects: Annotated[int, Field(ge=1, le=8)] = 3
-    camouflage: Fraction = 0.6  # share of objects whose texture comes from the background's own palette
+    object_share: Annotated[float, Field(gt=0.0, le=0.4)] = 0.26
+    speed: Positive = 2.4
+    camouflage: Fraction = 0.6
 
 
 class SourceConfig(FrozenConfig):
@@ -104,7 +110,7 @@ class AppearanceConfig(FrozenConfig):
     channels: Count = 512
     update_rate: Fraction = 0.1
     pseudo_count: Positive = 1.0
-    output: Literal["log_scores", "mean_log_scores", "posteriors"] = "log_scores"
+    output: Literal["log_scores", "mean_log_scores", "log_posteriors", "posteriors"] = "log_scores"
 
 
 class ModelConfig(FrozenConfig):

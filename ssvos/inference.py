@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssvos.data.augment import resize_frame, resize_scribble
+from ssvos.data.index import IndexedVideo
 from ssvos.labels import binary_scribbles, object_ids
 from ssvos.models.network import Network, State, Trunk
 
@@ -93,3 +94,17 @@ def segment(
     segmenter = VideoSegmenter(network, size)
     for number, frame in enumerate(frames):
         yield segmenter(frame, scribbles.get(number))
+
+
+def starting_scribbles(
+    video: IndexedVideo, scribbles: Mapping[tuple[str, str, str], np.ndarray], late_objects: bool
+) -> dict[int, np.ndarray]:
+    """The scribbles a video is judged with, by frame number: of its first labelled frame, and with `late_objects`
+    (YouTube-VOS) of each object on the first frame that shows it. DAVIS knows only the first frame's objects."""
+    found: dict[int, np.ndarray] = {}
+    known: set[int] = set()
+    for number, frame in enumerate(video.frames):
+        if set(frame.objects or ()) - known and (late_objects or not found):
+            found[number] = scribbles[(video.dataset, video.sequence, frame.name)]
+            known |= set(frame.objects)
+    return found

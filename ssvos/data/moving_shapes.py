@@ -185,7 +185,7 @@ def _draw_path(
     size = np.array([config.width, config.height], dtype=float)
     start, end = (size * rng.uniform(0.15, 0.85, size=2) for _ in range(2))
     bend = size * rng.uniform(-0.1, 1.1, size=2)
-    mean_speed = rng.uniform(2.2, 4.6)
+    mean_speed = config.speed * rng.uniform(0.65, 1.35)
     if is_leaving:
         side = rng.choice([-1.0, 1.0])
         border = size[0] / 2 * (1 + side)
@@ -193,7 +193,7 @@ def _draw_path(
         bend[0] = border + side * 5.0 * radius
         end[0] = border - side * 1.2 * radius
         end[1] = bend[1] = start[1] + rng.uniform(-1, 1) * radius
-        mean_speed = rng.uniform(4.2, 5.8)
+        mean_speed = rng.uniform(4.2, 5.8)  # out and back before the clip ends
     u = np.linspace(0.0, 1.0, 500)[:, None]
     curve = (1 - u) ** 2 * start + 2 * u * (1 - u) * bend + u**2 * end
     length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(curve, axis=0).T))])

@@ -94,7 +94,7 @@ def _place_shapes(config: SyntheticConfig, rng: np.random.Generator) -> list[tup
         labels = list(range(1, count + 1))
         if rng.random() < 0.5:
             labels.insert(int(rng.integers(count + 1)), 0)
-        largest = min(0.16, 0.36 / count)
+        largest = min(config.object_share, 2 * config.object_share / count)
         shapes = [
             (label, draw_shape(config, shrink * rng.uniform(0.45 * largest, largest), rng))
             for label in labels

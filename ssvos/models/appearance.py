@@ -53,12 +53,18 @@ class Appearance(nn.Module):
         """Eq. 7's ingredients at every position, (N, 4, h, w).
 
         `log_scores`: -1/2 sum_d (log var + (x - mean)^2 / var), as A-GAME feeds them; `mean_log_scores`: the same
-        over the number of channels; `posteriors`: their softmax.
+        over the number of channels; `posteriors`: their softmax (7); `log_posteriors`: its logarithm, in which only
+        what tells the components apart is left, over the square root of the number of channels that it sums.
         """
         scores = log_scores(features, gaussians)
-        if self.config.output == "posteriors":
-            return scores.softmax(dim=1)
-        return scores / features.shape[1] if self.config.output == "mean_log_scores" else scores
+        match self.config.output:
+            case "posteriors":
+                return scores.softmax(dim=1)
+            case "log_posteriors":
+                return scores.log_softmax(dim=1) / features.shape[1] ** 0.5
+            case "mean_log_scores":
+                return scores / features.shape[1]
+        return scores
 
     def _statistics(self, features: Tensor, weights: Tensor, components: slice) -> Gaussians:
         total = weights.sum(dim=(2, 3)) + self.config.pseudo_count

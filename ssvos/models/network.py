@@ -71,6 +71,8 @@ class Network(nn.Module):
         self.appearance = Appearance(channels["layer4"], config.appearance)
         self.fusion = Fusion(config.propagation_channels, config.fusion_channels, config.encoding_channels)
         self.upsampling = Upsampling(config.encoding_channels, channels["layer2"], channels["layer1"])
+        for head in (self.propagation, self.appearance, self.fusion, self.upsampling):
+            _initialise(head)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
@@ -156,6 +158,19 @@ class Network(nn.Module):
         probs = coarse.softmax(dim=1) if self.config.state == "coarse" else _at_stride(fine.softmax(dim=1))
         gaussians = self.appearance.update(state.gaussians, projected, probs)
         return fine, coarse, state._replace(gaussians=gaussians, mask=probs)
+
+
+def _initialise(head: nn.Module) -> None:
+    """Kaiming's initial weights: PyTorch's own shrink the signal at every layer, and the heads have no normalisation
+    that would restore it."""
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d):
+            # the two classifiers begin undecided
+            gain = "linear" if module.out_channels == 2 else "relu"
+            nn.init.kaiming_normal_(module.weight, nonlinearity=gain)
+            nn.init.zeros_(module.bias)
+            if module.out_channels == 2:
+                module.weight.data.mul_(0.1)
 
 
 def _at_stride(probs: Tensor) -> Tensor:

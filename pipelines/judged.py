@@ -1,0 +1,70 @@
+"""What prediction, evaluation and yardsticks share: the judged videos, where their masks lie, and their scores."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from pipelines.params import Layout
+from ssvos.config import Config, SourceConfig
+from ssvos.data.index import IndexedVideo, read_index, videos_of
+from ssvos.metrics.davis import score_sequence, summarize
+from ssvos.metrics.object_scores import SequenceScores, present_absent_means
+from ssvos.metrics.youtube_vos import evaluate_youtube_vos
+
+
+def judged_videos(index: Path) -> list[IndexedVideo]:
+    return [video for video in videos_of(read_index(index)) if video.split == "val"]
+
+
+def late_objects(config: Config) -> dict[str, bool]:
+    """Whether objects of a source may begin after the first frame."""
+    return {source.name: source.layout == "youtube-vos" for source in config.data.sources}
+
+
+def mask_folder(video: IndexedVideo, root: Path) -> Path | None:
+    """The folder of a video's true masks, or None if its list has none."""
+    path = next((frame.mask_path for frame in video.frames if frame.mask_path), None)
+    return (root / path).parent if path else None
+
+
+def score(config: Config, layout: Layout, predictions: Path) -> dict | None:
+    """Scores of <sequence>/<frame>.png under `predictions`: {source: {protocol, global, sequences, ...}}.
+
+    A source whose judged videos have no masks is left out.
+    """
+    roots, videos = layout.roots(config), judged_videos(layout.index)
+    scores = {}
+    for source in config.data.sources:
+        own = [v for v in videos if v.dataset == source.name and mask_folder(v, roots[source.name])]
+        if own and source.layout == "youtube-vos":
+            scores[source.name] = _score_youtube_vos(source, roots[source.name], own, predictions)
+        elif own:
+            scores[source.name] = _score_davis(own, roots[source.name], predictions)
+    return scores
+
+
+def _score_davis(videos: list[IndexedVideo], root: Path, predictions: Path) -> dict:
+    found: dict[str, SequenceScores] = {
+        video.sequence: score_sequence(mask_folder(video, root), predictions / video.sequence) for video in videos
+    }
+    result = summarize(found)
+    return {
+        "protocol": "davis2017",
+        "global": result["global"],
+        "visibility": asdict(present_absent_means(found.values())),
+        "sequences": {
+            name: {"J": float(one.J.mean()), "F": float(one.F.mean())} for name, one in found.items()
+        },
+        "objects": result["objects"],
+    }
+
+
+def _score_youtube_vos(source: SourceConfig, root: Path, videos: list[IndexedVideo], predictions: Path) -> dict:
+    names = [video.sequence for video in videos]
+    result = evaluate_youtube_vos(
+        mask_folder(videos[0], root).parent,
+        predictions,
+        root / source.val / "meta.json",
+        root / source.train / "meta.json",
+        sequences=names,
+    )
+    return {"protocol": "youtube-vos", "global": result["global"], "objects": result["objects"]}

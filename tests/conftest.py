@@ -1,0 +1,120 @@
+"""Shared by the tests: a tiny network, and a tiny embedded data set rendered, indexed and scribbled once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from ssvos.config import (
+    AppearanceConfig,
+    BackboneConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    ScribbleConfig,
+    SourceConfig,
+    StageConfig,
+    SyntheticConfig,
+    TrainConfig,
+)
+from ssvos.data.index import labelled_frames, write_index
+from ssvos.data.preparation import prepare, source_roots
+from ssvos.models.network import Network
+from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
+from ssvos.training import TrainingData, training_data
+
+TINY_MODEL = ModelConfig(
+    backbone=BackboneConfig(name="resnet18", width=8, norm="group"),
+    appearance=AppearanceConfig(channels=16, output="mean_log_scores", pseudo_count=0.1),
+    propagation_channels=16,
+    fusion_channels=16,
+    encoding_channels=16,
+)
+TINY_STAGE = StageConfig(
+    epochs=2,
+    clips_per_epoch=4,
+    batch_clips=2,
+    clip_frames=3,
+    height=48,
+    width=64,
+    learning_rate=1e-3,
+    auxiliary_weight=0.5,
+    regularized_frames=1,
+)
+
+
+@dataclass(frozen=True)
+class TinyData:
+    """The prepared data set: parameters, roots of the sources, index and scribble store on disk."""
+
+    config: Config
+    roots: dict[str, Path]
+    index: Path
+    scribbles: Path
+
+    def load(self) -> TrainingData:
+        return training_data(self.index, self.scribbles, self.roots, self.config)
+
+
+@contextmanager
+def untracked(_what: str, _total: int) -> Iterator:
+    yield lambda *_: None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    return Config(
+        data=DataConfig(
+            name="tiny", sources=(SourceConfig(name="embedded", layout="embedded"),), holdout_fraction=0.3
+        ),
+        synthetic=SyntheticConfig(num_train=3, num_val=1, num_frames=6, height=48, width=64),
+        scribbles=ScribbleConfig(width=2),
+        model=TINY_MODEL,
+        loss=LossConfig(sigma_xy=20.0),
+        train=TrainConfig(stage1=TINY_STAGE, stage2=TINY_STAGE),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tiny_config, tmp_path_factory) -> TinyData:
+    folder = tmp_path_factory.mktemp("tiny")
+    roots = source_roots(tiny_config, folder / "embedded")
+    index = prepare(tiny_config, roots, untracked)
+    write_index(index, folder / "index.parquet")
+    rows = [
+        scribble_row(row, roots[row["dataset"]], tiny_config.scribbles)
+        for row in labelled_frames(index).to_pylist()
+    ]
+    write_store(pa.Table.from_pylist(rows, schema=STORE_SCHEMA), folder / "scribbles.parquet")
+    return TinyData(tiny_config, roots, folder / "index.parquet", folder / "scribbles.parquet")
+
+
+def make_network(seed: int = 0, **changes) -> Network:
+    """A tiny random network that answers clearly.
+
+    Attention is on (its scale starts at 0, which would test nothing), and the heads' weights have He's gain
+    (PyTorch's own would shrink every difference between two masks).
+    """
+    torch.manual_seed(seed)
+    network = Network.create(TINY_MODEL.model_copy(update=changes)).eval()
+    for name, parameter in network.named_parameters():
+        if parameter.dim() == 4 and not name.startswith("backbone"):
+            torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+    if hasattr(network, "attention"):
+        torch.nn.init.constant_(network.attention.scale, 1.0)
+    return network
+
+
+@pytest.fixture
+def network() -> Network:
+    return make_network()

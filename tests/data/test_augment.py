@@ -1,0 +1,182 @@
+"""Bringing scribbles to size and varying them: thin strokes survive, nothing unlabelled becomes labelled."""
+
+import numpy as np
+import pytest
+
+from ssvos.config import AugmentConfig
+from ssvos.data.augment import Variation, draw_variation, resize_frame, resize_scribble, split_strokes
+
+STILL = Variation(False, False, 1.0, 0.0, (0.0, 0.0), (1.0, 1.0, 1.0), 0.0)
+
+
+def varied(**changes) -> Variation:
+    return Variation(**(vars(STILL) | changes))
+
+
+def a_scribble(height: int = 60, width: int = 80) -> np.ndarray:
+    made = np.full((height, width), 255, np.uint8)
+    made[10:13, 8:50] = 1
+    made[30:50, 60:63] = 2
+    made[-5:-2, 5:70] = 0
+    return made
+
+
+@pytest.mark.parametrize("size", [(50, 37), (50, 60), (25, 40), (200, 20), (13, 11)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_line_of_one_pixel_survives_wherever_it_lies(size, axis):
+    """Also where one side shrinks and the other grows, as when a portrait video comes to a landscape size."""
+    lost = []
+    for position in range((200, 40)[axis]):
+        scribble = np.full((200, 40), 255, np.uint8)
+        scribble[(position, slice(None)) if axis == 0 else (slice(None), position)] = 1
+        whole = (resize_scribble(scribble, *size) == 1).any(axis=axis).all()
+        if not whole:
+            lost.append(position)
+    assert not lost
+
+
+@pytest.mark.parametrize("size", [(30, 40), (45, 61), (20, 23), (90, 40), (120, 160), (97, 131)])
+def test_resizing_never_labels_what_no_stroke_touches(size):
+    scribble = a_scribble()
+    resized = resize_scribble(scribble, *size)
+    rows, columns = scribble.shape[0] / size[0], scribble.shape[1] / size[1]
+    for y, x in np.argwhere(resized != 255):
+        # all pixels of the old image that this pixel covers, and one more on each side for the rounding
+        under = scribble[
+            max(0, int(y * rows) - 1) : int(np.ceil((y + 1) * rows)) + 1,
+            max(0, int(x * columns) - 1) : int(np.ceil((x + 1) * columns)) + 1,
+        ]
+        assert resized[y, x] in under
+    assert set(np.unique(resized)) == {0, 1, 2, 255}
+
+
+def test_halving_labels_a_pixel_by_what_covers_most_of_it():
+    scribble = np.array(
+        [[255, 255, 255, 1, 0, 0], [255, 255, 255, 255, 0, 1], [2, 2, 255, 1, 1, 1], [255, 0, 255, 1, 0, 1]],
+        dtype=np.uint8,
+    )
+    assert resize_scribble(scribble, 2, 3).tolist() == [[255, 1, 0], [2, 1, 1]]
+
+
+def test_doubling_repeats_every_pixel():
+    scribble = a_scribble()
+    np.testing.assert_array_equal(
+        resize_scribble(scribble, 120, 160), scribble.repeat(2, axis=0).repeat(2, axis=1)
+    )
+
+
+def test_the_same_size_changes_nothing_and_nothing_labelled_stays_so():
+    scribble, blank = a_scribble(), np.full((60, 80), 255, np.uint8)
+    np.testing.assert_array_equal(resize_scribble(scribble, 60, 80), scribble)
+    assert resize_scribble(blank, 30, 20).tolist() == np.full((30, 20), 255).tolist()
+
+
+def test_frames_shrink_by_area():
+    frame = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    expected = frame.reshape(2, 2, 3, 2, 3).mean(axis=(1, 3))
+    assert np.abs(resize_frame(frame, 2, 3) - expected).max() <= 1
+    assert resize_frame(frame, 4, 6) is frame
+
+
+def test_flipping_the_input_flips_the_output():
+    frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    flip = varied(flip=True)
+    np.testing.assert_array_equal(flip.scribble(a_scribble()), a_scribble()[:, ::-1])
+    np.testing.assert_array_equal(flip.frame(frame), frame[:, ::-1])
+    for warp in (varied(scale=1.3, shift=(0.05, -0.1)), varied(rotation=20.0)):
+        both = Variation(**(vars(warp) | {"flip": True}))
+        np.testing.assert_array_equal(both.scribble(a_scribble()), warp.scribble(a_scribble()[:, ::-1]))
+        np.testing.assert_array_equal(both.frame(frame), warp.frame(frame[:, ::-1]))
+
+
+def test_no_variation_changes_nothing():
+    frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(STILL.frame(frame), frame)
+    np.testing.assert_array_equal(STILL.scribble(a_scribble()), a_scribble())
+
+
+def test_what_comes_in_from_outside_is_unlabelled():
+    all_labelled = np.zeros((60, 80), np.uint8)
+    all_labelled[20:40, 30:50] = 1
+    smaller = varied(scale=0.5).scribble(all_labelled)
+    assert (smaller[:12] == 255).all() and (smaller[:, :16] == 255).all()
+    assert (smaller[-12:] == 255).all() and (smaller[:, -16:] == 255).all()
+    assert set(np.unique(smaller[20:40, 28:52])) == {0, 1}
+    bright = np.full((60, 80, 3), 200, np.uint8)  # the frame itself is continued, not filled with black
+    assert (varied(scale=0.5).frame(bright) == 200).all()
+    turned = varied(rotation=45.0).scribble(all_labelled)
+    assert turned[0, 0] == turned[0, -1] == turned[-1, 0] == turned[-1, -1] == 255
+
+
+@pytest.mark.parametrize(
+    "warp", [varied(scale=1.7), varied(rotation=30.0), varied(scale=1.2, shift=(0.1, 0.05))]
+)
+def test_a_warped_stroke_lies_on_the_warped_image_of_its_object(warp):
+    """Paint the object's stroke: where the warped scribble says object, the warped frame has its colour."""
+    scribble = a_scribble()
+    frame = np.zeros((60, 80, 3), np.uint8)
+    frame[scribble == 1] = 200
+    moved, image = warp.scribble(scribble), warp.frame(frame)
+    assert (moved == 1).sum() > 50
+    assert (image[moved == 1] >= 0.2 * 200).all()
+    assert (image[moved == 0] < 100).all()
+
+
+def test_colour_acts_on_frames_alone():
+    tinted = varied(gain=(2.0, 1.0, 0.5), offset=10.0)
+    frame = np.full((2, 2, 3), 100, np.uint8)
+    assert tinted.frame(frame)[0, 0].tolist() == [210, 110, 60]
+    np.testing.assert_array_equal(tinted.scribble(a_scribble()), a_scribble())
+
+
+def test_a_changed_parameter_does_not_change_the_other_draws():
+    wide = AugmentConfig(flip=0.5, reverse=0.5, scale_min=0.8, scale_max=1.5, rotation=30.0, colour=0.4)
+    for changed in (
+        {"flip": 0.0},
+        {"reverse": 0.0},
+        {"scale_max": 2.5},
+        {"rotation": 0.0},
+        {"colour": 0.0},
+    ):
+        for seed in range(20):
+            rng, other_rng = (np.random.default_rng(seed) for _ in range(2))
+            one = draw_variation(wide, rng)
+            other = draw_variation(wide.model_copy(update=changed), other_rng)
+            assert rng.random() == other_rng.random()
+            name = next(iter(changed)).split("_")[0]
+            own = {"colour": {"gain", "offset"}, "scale": {"scale", "shift"}}.get(name, {name})
+            assert all(vars(one)[f] == vars(other)[f] for f in vars(one).keys() - own)
+
+
+def test_draws_lie_in_their_ranges_and_flip_as_often_as_asked():
+    config = AugmentConfig(flip=0.3, scale_min=0.5, scale_max=2.0, rotation=15.0, colour=0.2)
+    draws = [draw_variation(config, np.random.default_rng(seed)) for seed in range(500)]
+    assert 0.24 < np.mean([d.flip for d in draws]) < 0.36
+    assert not any(d.reverse for d in draws)
+    assert all(0.5 <= d.scale <= 2.0 and abs(d.rotation) <= 15.0 for d in draws)
+    assert 0.4 < np.mean([d.scale > 1 for d in draws]) < 0.6  # as often larger as smaller
+    assert all(0.9 <= g <= 1.1 for d in draws for g in d.gain)
+    plain = draw_variation(AugmentConfig(flip=0.0), np.random.default_rng(0))
+    assert plain == STILL
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.9])
+def test_the_strokes_given_are_a_part_of_all_and_keep_every_label(share):
+    scribble = np.where(a_scribble() == 2, 255, a_scribble()).astype(np.uint8)
+    for seed in range(10):
+        kept = split_strokes(scribble, share, np.random.default_rng(seed))
+        labelled = kept != 255
+        np.testing.assert_array_equal(kept[labelled], scribble[labelled])
+        assert set(np.unique(kept)) == {0, 1, 255}
+        assert labelled.sum() < (scribble != 255).sum()
+
+
+def test_strokes_are_kept_cell_by_cell_and_all_of_them_at_share_one():
+    scribble = np.full((32, 64), 255, np.uint8)
+    scribble[4, :] = 1  # four cells
+    kept = split_strokes(scribble, 0.5, np.random.default_rng(0))
+    by_cell = (kept[4].reshape(4, 16) == 1).sum(axis=1)
+    assert sorted(by_cell.tolist()) == [0, 0, 16, 16]
+    np.testing.assert_array_equal(split_strokes(scribble, 1.0, np.random.default_rng(0)), scribble)
+    blank = np.full((32, 64), 255, np.uint8)
+    np.testing.assert_array_equal(split_strokes(blank, 0.5, np.random.default_rng(0)), blank)

@@ -1,0 +1,169 @@
+"""The backbone: published names and shapes, strides, frozen statistics, reading a published checkpoint."""
+
+import hashlib
+
+import pytest
+import torch
+
+from ssvos.config import BackboneConfig
+from ssvos.models.backbone import ResNet, load_published
+
+
+def norm_entries(name: str, channels: int) -> dict[str, tuple]:
+    kinds = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.{kind}": (channels,) for kind in kinds} | {f"{name}.num_batches_tracked": ()}
+
+
+def published_entries(depths: tuple[int, ...], has_bottleneck: bool) -> dict[str, tuple]:
+    """Names and shapes of torchvision's state_dict, from the rule by which ResNets are built."""
+    entries = {"conv1.weight": (64, 3, 7, 7)} | norm_entries("bn1", 64)
+    inside = 64
+    for i, depth in enumerate(depths):
+        c = 64 * 2**i
+        outside = 4 * c if has_bottleneck else c
+        for j in range(depth):
+            block = f"layer{i + 1}.{j}"
+            convolutions = (
+                [(c, inside, 1, 1), (c, c, 3, 3), (outside, c, 1, 1)]
+                if has_bottleneck
+                else [(c, inside, 3, 3), (c, c, 3, 3)]
+            )
+            for k, shape in enumerate(convolutions, start=1):
+                entries |= {f"{block}.conv{k}.weight": shape} | norm_entries(f"{block}.bn{k}", shape[0])
+            if inside != outside:
+                entries |= {f"{block}.downsample.0.weight": (outside, inside, 1, 1)}
+                entries |= norm_entries(f"{block}.downsample.1", outside)
+            inside = outside
+    return entries | {"fc.weight": (1000, inside), "fc.bias": (1000,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "depths", "has_bottleneck", "num_entries", "num_parameters"),
+    [
+        ("resnet18", (2, 2, 2, 2), False, 122, 11_689_512),
+        ("resnet50", (3, 4, 6, 3), True, 320, 25_557_032),
+        ("resnet101", (3, 4, 23, 3), True, 626, 44_549_160),
+    ],
+)
+def test_names_shapes_and_counts_are_those_of_the_published_networks(
+    name, depths, has_bottleneck, num_entries, num_parameters
+):
+    with torch.device("meta"):
+        backbone = ResNet(BackboneConfig(name=name), num_classes=1000)
+    shapes = {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
+    assert shapes == published_entries(depths, has_bottleneck)
+    assert len(shapes) == num_entries
+    assert sum(p.numel() for p in backbone.parameters()) == num_parameters
+
+
+@pytest.mark.parametrize(("name", "expansion"), [("resnet18", 1), ("resnet50", 4)])
+def test_features_lie_at_strides_4_8_16_and_layer4_keeps_16(name, expansion):
+    backbone = ResNet(BackboneConfig(name=name, width=8, norm="group"))
+    trunk = backbone.trunk(torch.rand(1, 3, 64, 96))
+    widths = [8 * expansion * 2**i for i in range(4)]
+    assert [tuple(f.shape[1:]) for f in trunk] == [
+        (widths[0], 16, 24),
+        (widths[1], 8, 12),
+        (widths[2], 4, 6),
+    ]
+    assert backbone.layer4(trunk.s16).shape == (1, widths[3], 4, 6)
+    assert list(backbone.channels.values()) == widths
+
+
+def test_dilated_layer4_agrees_with_the_strided_one_where_both_look():
+    torch.manual_seed(0)
+    layer4 = ResNet(BackboneConfig(name="resnet50", width=8)).layer4.double().eval()
+    x = torch.randn(1, 128, 6, 8, dtype=torch.float64)
+    dilated = layer4(x)
+    layer4[0].conv2.stride = layer4[0].downsample[0].stride = (2, 2)
+    for block in layer4[1:]:
+        block.conv2.dilation = block.conv2.padding = (1, 1)
+    torch.testing.assert_close(dilated[..., ::2, ::2], layer4(x))
+
+
+@pytest.mark.parametrize("prepare", [lambda b: b, lambda b: b.train(), lambda b: b.eval()])
+def test_frozen_statistics_never_move(prepare):
+    backbone = prepare(ResNet(BackboneConfig(name="resnet18", width=8, norm="frozen_batch")))
+    before = {k: v.clone() for k, v in backbone.state_dict().items() if "running" in k or "num_batches" in k}
+    frames = 3 + 2 * torch.randn(2, 3, 32, 32)
+    trained = backbone.trunk(frames)
+    after = backbone.state_dict()
+    assert before and all(torch.equal(value, after[key]) for key, value in before.items())
+    torch.testing.assert_close(trained.s16, backbone.eval().trunk(frames).s16)
+
+
+def test_freezing_leaves_layer4_alone_to_learn():
+    backbone = ResNet(BackboneConfig(name="resnet18", width=8, norm="group"))
+    backbone.freeze()
+    learning = {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad}
+    assert learning == {"layer4"}
+
+
+def test_a_width_that_group_normalisation_cannot_share_out_is_refused():
+    with pytest.raises(ValueError, match=r"width: 12 .*8"):
+        ResNet(BackboneConfig(name="resnet18", width=12, norm="group"))
+
+
+SMALL = BackboneConfig(name="resnet18", width=8)
+
+
+def published_file(path, drop: str = "none at all") -> str:
+    """Write a random checkpoint with a classifier, as a publisher would; returns its SHA-256."""
+    torch.manual_seed(1)
+    weights = ResNet(SMALL, num_classes=10).state_dict()
+    torch.save({key: value for key, value in weights.items() if drop not in key}, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("digits", [8, 64])
+@pytest.mark.parametrize("drop", ["none at all", "num_batches_tracked"])
+def test_a_published_checkpoint_loads_without_its_classifier(tmp_path, digits, drop):
+    digest = published_file(tmp_path / "r18.pth", drop)
+    torch.manual_seed(2)
+    backbone = ResNet(SMALL)
+    load_published(backbone, tmp_path / "r18.pth", digest[:digits])
+    published = torch.load(tmp_path / "r18.pth", weights_only=True)
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, published.get(key, value)), key
+    assert torch.equal(backbone.layer4[1].conv2.weight, published["layer4.1.conv2.weight"])
+
+
+def _wrong_digest(path):
+    return published_file(path)[::-1]
+
+
+def _missing_key(path):
+    return published_file(path, "layer3.0.conv1")
+
+
+def _not_a_checkpoint(path):
+    path.write_bytes(b"<html>not found</html>")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _not_a_table(path):
+    torch.save([1, 2], path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (_wrong_digest, "SHA-256"),
+        (_missing_key, "layer3.0.conv1"),
+        (_not_a_checkpoint, "not a checkpoint"),
+        (_not_a_table, "list"),
+        (lambda path: published_file(path)[:6], "hexadecimal"),
+    ],
+)
+def test_a_wrong_published_checkpoint_gives_one_line_that_names_the_file(tmp_path, make, says):
+    path = tmp_path / "r18.pth"
+    digest = make(path)
+    with pytest.raises(ValueError, match=says) as caught:
+        load_published(ResNet(SMALL), path, digest)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_published_checkpoint_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+        load_published(ResNet(SMALL), tmp_path / "none.pth", "0" * 64)

@@ -1,0 +1,222 @@
+"""The network: labels at stride 16, one step shared by clips and streams, objects as a batch dimension."""
+
+import pytest
+import torch
+from conftest import TINY_MODEL, make_network
+
+from ssvos.config import AttentionConfig
+from ssvos.models.backbone import Trunk
+from ssvos.models.network import Network, cell_shares, cells_with_stroke, upsample_coarse
+
+
+def empty(height: int, width: int, count: int = 1) -> torch.Tensor:
+    return torch.full((count, height, width), 255, dtype=torch.uint8)
+
+
+def scribbles(height: int, width: int, count: int) -> torch.Tensor:
+    """Binary scribbles with a horizontal stroke of their own each, and a common stroke of background."""
+    made = empty(height, width, count)
+    made[:, -6:-4] = 0
+    for k in range(count):
+        row = 4 + 9 * k
+        made[k, row : row + 2, 3 + 8 * k : 30 + 8 * k] = 1
+    return made
+
+
+def clip(height: int, width: int, length: int = 3, batch: int = 1) -> torch.Tensor:
+    return torch.rand(
+        batch, length, 3, height, width, generator=torch.Generator().manual_seed(height + batch)
+    )
+
+
+def stepwise(network: Network, frames: torch.Tensor, scribble: torch.Tensor, owner=None):
+    """One step after the other, as inference does; logits (N, T, 2, H, W) and coarse logits."""
+    height, width = frames.shape[-2:]
+    state, fine, coarse = None, [], []
+    for t in range(frames.shape[1]):
+        trunk = network.encode(frames[:, t])
+        if state is None:
+            state, _ = network.begin(trunk, scribble, owner)
+        logits, rough, state = network.step(trunk, state)
+        fine.append(logits[..., :height, :width])
+        coarse.append(rough)
+    return torch.stack(fine, 1), torch.stack(coarse, 1)
+
+
+def test_cell_shares_are_those_among_the_labelled_pixels():
+    scribble = empty(32, 32)
+    scribble[0, 0, :3], scribble[0, 1, 0] = 1, 0  # three to one
+    scribble[0, 20, 20] = 0
+    shares = cell_shares(scribble)[0]
+    expected = torch.zeros(2, 2, 2)
+    expected[:, 0, 0] = torch.tensor([0.25, 0.75])
+    expected[0, 1, 1] = 1.0
+    torch.testing.assert_close(shares, expected)
+
+
+def test_a_stroke_of_two_pixels_survives_to_stride_16_and_background_does_not_count():
+    scribble = empty(32, 48)
+    scribble[0, 15:17, 40] = 1  # one pixel above, one below the border of two cells
+    scribble[0, 5, :10] = 0
+    assert cells_with_stroke(scribble)[0].tolist() == [[False, False, True], [False, False, True]]
+    assert not cells_with_stroke(empty(32, 48)).any()
+
+
+@pytest.mark.parametrize("state", ["coarse", "fine"])
+@pytest.mark.parametrize("size", [(48, 64), (45, 59)])
+@pytest.mark.parametrize("attention", [{}, {"keys": "shared"}, {"kind": "none"}])
+def test_a_clip_equals_its_frames_one_by_one(size, state, attention):
+    network = make_network(state=state, attention=AttentionConfig(**attention))
+    frames, scribble = clip(*size, batch=2), scribbles(*size, 2)
+    with torch.no_grad():
+        whole = network(frames, scribble)
+        fine, coarse = stepwise(network, frames, scribble)
+    assert whole.logits.shape == (2, 3, 2, *size)
+    torch.testing.assert_close(whole.logits, fine, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(whole.coarse_logits, coarse, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attention", [{}, {"kind": "none"}])
+def test_objects_of_one_image_side_by_side_equal_each_alone(attention):
+    network = make_network(attention=AttentionConfig(**attention))
+    frames, scribble = clip(48, 64), scribbles(48, 64, 3)
+    with torch.no_grad():
+        together, _ = stepwise(network, frames, scribble, torch.zeros(3, dtype=torch.int64))
+        for k in range(3):
+            alone, _ = stepwise(network, frames, scribble[k : k + 1])
+            torch.testing.assert_close(together[k : k + 1], alone, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(together[0], together[1], atol=1e-3)
+
+
+def test_owner_says_which_image_an_object_is_on():
+    network = make_network()
+    frames, scribble = clip(48, 64, batch=2), scribbles(48, 64, 3)
+    owner = torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        mixed, _ = stepwise(network, frames, scribble, owner)
+        for k, image in enumerate(owner.tolist()):
+            alone, _ = stepwise(network, frames[image : image + 1], scribble[k : k + 1])
+            torch.testing.assert_close(mixed[k : k + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_shared_keys_equal_per_object_keys_for_one_object_only():
+    frames, scribble = clip(48, 64), scribbles(48, 64, 2)
+    shared, own = (make_network(attention=AttentionConfig(keys=k)).eval() for k in ("shared", "per_object"))
+    with torch.no_grad():
+        torch.testing.assert_close(shared(frames, scribble[:1]).logits, own(frames, scribble[:1]).logits)
+        both = torch.zeros(2, dtype=torch.int64)
+        assert not torch.allclose(
+            stepwise(shared, frames, scribble, both)[0], stepwise(own, frames, scribble, both)[0], atol=1e-4
+        )
+
+
+def test_shared_keys_let_objects_of_an_image_share_their_features():
+    network = make_network(attention=AttentionConfig(keys="shared"))
+    trunk = network.encode(clip(48, 64)[:, 0])
+    _, features = network.begin(trunk, scribbles(48, 64, 2), torch.zeros(2, dtype=torch.int64))
+    torch.testing.assert_close(features[0], features[1])
+
+
+def test_padding_counts_as_unlabelled():
+    network = make_network()
+    frames, scribble = clip(45, 59), scribbles(45, 59, 1)
+    padded = empty(48, 64)
+    padded[:, :45, :59] = scribble
+    trunk = network.encode(frames[:, 0])
+    for odd, even in zip(network.begin(trunk, scribble)[0], network.begin(trunk, padded)[0], strict=True):
+        for a, b in zip(
+            odd if isinstance(odd, tuple) else [odd], even if isinstance(even, tuple) else [even], strict=True
+        ):
+            assert torch.equal(a, b)
+
+
+def test_frames_are_padded_by_reflection():
+    network = make_network()
+    frames = clip(45, 59)[:, 0]
+    whole = torch.cat([frames, frames[..., -4:-1, :].flip(-2)], dim=-2)
+    whole = torch.cat([whole, whole[..., -6:-1].flip(-1)], dim=-1)
+    for odd, even in zip(network.encode(frames), network.encode(whole), strict=True):
+        torch.testing.assert_close(odd, even)
+
+
+def test_clips_of_a_batch_do_not_influence_each_other():
+    network = make_network()
+    frames, scribble = clip(48, 64, batch=2), scribbles(48, 64, 2)
+    with torch.no_grad():
+        both = network(frames, scribble).logits
+        torch.testing.assert_close(both[1:], network(frames[1:], scribble[1:]).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_the_future_does_not_influence_the_past_but_the_past_the_future():
+    network = make_network()
+    frames, scribble = clip(48, 64, length=4), scribbles(48, 64, 1)
+    changed = frames.clone()
+    changed[:, 2] = 1 - changed[:, 2]
+    with torch.no_grad():
+        before, after = network(frames, scribble).logits, network(changed, scribble).logits
+    torch.testing.assert_close(before[:, :2], after[:, :2])
+    assert not torch.allclose(before[:, 3], after[:, 3], atol=1e-4)
+
+
+@pytest.mark.parametrize("carrier", ["mask", "appearance"])
+def test_gradients_flow_through_the_recurrence_to_earlier_frames(carrier):
+    """Frame 1 reaches frame 2 by the previous mask and by the Gaussians: each with the other off."""
+    appearance = TINY_MODEL.appearance
+    if carrier == "mask":
+        appearance = appearance.model_copy(update={"update_rate": 0.0})
+    network = make_network(appearance=appearance)
+    if carrier == "appearance":
+        with torch.no_grad():
+            network.propagation.reduce.weight[:, -4:-2] = 0
+    frames = clip(48, 64).requires_grad_()
+    network(frames, scribbles(48, 64, 1)).logits[:, 2].square().sum().backward()
+    assert all(frames.grad[:, t].abs().max() > 0 for t in range(3))
+
+
+@pytest.mark.parametrize("label", [0, 1, 255])
+def test_a_scribble_of_one_label_alone_gives_finite_predictions_and_gradients(label):
+    network = make_network()
+    scribble = torch.full((1, 48, 64), label, dtype=torch.uint8)
+    prediction = network(clip(48, 64), scribble)
+    prediction.logits.square().mean().backward()
+    assert torch.isfinite(prediction.logits).all()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_attention_at_scale_zero_is_no_attention():
+    with_attention, without = make_network(), make_network(attention=AttentionConfig(kind="none"))
+    torch.nn.init.zeros_(with_attention.attention.scale)
+    without.load_state_dict(
+        {k: v for k, v in with_attention.state_dict().items() if not k.startswith("attention.")}
+    )
+    frames, scribble = clip(48, 64), scribbles(48, 64, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(with_attention(frames, scribble).logits, without(frames, scribble).logits)
+
+
+def test_coarse_logits_come_to_full_size_with_their_padding_cut_off():
+    rough = torch.zeros(1, 2, 3, 4)
+    rough[:, 1] = 2.0
+    full = upsample_coarse(rough, 45, 59)
+    assert full.shape == (1, 2, 45, 59)
+    assert torch.equal(full[:, 1], torch.full((1, 45, 59), 2.0)) and not full[:, 0].any()
+
+
+def test_the_seed_alone_decides_the_random_weights():
+    first, again, other = (make_network(seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert any(not torch.equal(value, other[key]) for key, value in first.items())
+
+
+def test_a_frozen_backbone_trains_layer4_and_all_after_it():
+    backbone = TINY_MODEL.backbone.model_copy(update={"frozen": True})
+    network = make_network(backbone=backbone)
+    network(clip(48, 64), scribbles(48, 64, 1)).logits.square().sum().backward()
+    still = {n.split(".")[1] for n, p in network.named_parameters() if p.grad is None}
+    assert still == {"conv1", "bn1", "layer1", "layer2", "layer3"}
+
+
+def test_encode_gives_what_all_objects_share():
+    trunk = make_network().encode(clip(45, 59)[:, 0])
+    assert isinstance(trunk, Trunk)
+    assert [tuple(f.shape[-2:]) for f in trunk] == [(12, 16), (6, 8), (3, 4)]

@@ -1,0 +1,148 @@
+"""Streaming inference: soft aggregation by hand, exchangeable and late objects, streams, sizes, state."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_network
+
+from ssvos.data.index import IndexedFrame, IndexedVideo
+from ssvos.inference import VideoSegmenter, aggregate, segment, starting_scribbles
+
+HEIGHT, WIDTH = 48, 64
+
+
+def video(length: int = 4, height: int = HEIGHT, width: int = WIDTH) -> list[np.ndarray]:
+    rng = np.random.default_rng(height * width)
+    return list(rng.integers(0, 256, (length, height, width, 3), dtype=np.uint8))
+
+
+def scribble(ids=(1, 2), height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    made = np.full((height, width), 255, np.uint8)
+    made[-4:-2] = 0
+    for k, i in enumerate(ids):
+        made[4 + 12 * k : 7 + 12 * k, 4 + 14 * k : 30 + 14 * k] = i
+    return made
+
+
+@pytest.fixture(scope="module")
+def lively():
+    """A random network whose masks hold every object of `scribble()`."""
+    return make_network(7)
+
+
+def test_aggregation_of_two_objects_worked_by_hand():
+    foreground = torch.tensor([0.6, 0.9], dtype=torch.float64).reshape(2, 1, 1)
+    # background 0.1: odds 1/9, 3/2 and 9
+    total = 1 / 9 + 1.5 + 9
+    expected = torch.tensor([1 / 9 / total, 1.5 / total, 9 / total], dtype=torch.float64)
+    torch.testing.assert_close(aggregate(foreground).flatten(), expected)
+
+
+def test_one_object_is_left_as_it_is():
+    foreground = torch.tensor([[[0.0, 0.7, 1.0]]])
+    torch.testing.assert_close(aggregate(foreground), torch.tensor([[[1.0, 0.3, 0.0]], [[0.0, 0.7, 1.0]]]))
+
+
+def test_certain_probabilities_aggregate_to_finite_ones_that_sum_to_one():
+    foreground = torch.tensor([[[0.0, 1.0, 1.0]], [[0.0, 0.0, 1.0]]])
+    probs = aggregate(foreground)
+    torch.testing.assert_close(probs.sum(dim=0), torch.ones(1, 3))
+    assert probs.argmax(dim=0).tolist()[0][:2] == [0, 1]
+    torch.testing.assert_close(probs[1, 0, 2], probs[2, 0, 2])
+
+
+def test_the_masks_of_these_tests_are_not_trivial(lively):
+    masks = np.stack(list(segment(lively, video(), {0: scribble((1, 2))})))
+    assert masks.dtype == np.uint8 and masks.shape == (4, HEIGHT, WIDTH)
+    assert set(np.unique(masks)) == {0, 1, 2}
+
+
+def test_exchanging_object_ids_exchanges_them_in_the_masks(lively):
+    given = scribble((1, 2))
+    renamed = np.where(given == 1, 9, np.where(given == 2, 3, given)).astype(np.uint8)
+    plain = np.stack(list(segment(lively, video(), {0: given})))
+    masks = np.stack(list(segment(lively, video(), {0: renamed})))
+    np.testing.assert_array_equal(masks, np.where(plain == 1, 9, np.where(plain == 2, 3, plain)))
+
+
+def test_an_object_begins_on_the_frame_of_its_scribble(lively):
+    early, both = scribble((1,)), scribble((1, 2))
+    alone = list(segment(lively, video(), {0: early}))
+    masks = list(segment(lively, video(), {0: early, 2: both}))
+    for t in range(2):
+        np.testing.assert_array_equal(masks[t], alone[t])
+        assert 2 not in masks[t]
+    assert 2 in masks[2] and 2 in masks[3]
+
+
+def test_before_the_first_scribble_everything_is_background(lively):
+    masks = list(segment(lively, video(), {2: scribble()}))
+    assert not masks[0].any() and not masks[1].any() and masks[2].any()
+    shifted = list(segment(lively, video()[2:], {0: scribble()}))
+    np.testing.assert_array_equal(masks[2:], shifted)
+
+
+def test_a_later_scribble_of_a_known_object_changes_nothing(lively):
+    other = np.roll(scribble(), 10, axis=1)
+    once, again = (list(segment(lively, video(), s)) for s in ({0: scribble()}, {0: scribble(), 1: other}))
+    np.testing.assert_array_equal(once, again)
+
+
+def test_a_video_may_come_in_two_parts(lively):
+    whole = list(segment(lively, video(5), {0: scribble()}))
+    segmenter = VideoSegmenter(lively)
+    first = [segmenter(frame, scribble() if t == 0 else None) for t, frame in enumerate(video(5)[:2])]
+    second = [segmenter(frame) for frame in video(5)[2:]]
+    np.testing.assert_array_equal(whole, first + second)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (50, 61), (64, 48)])
+@pytest.mark.parametrize("inner", [None, (48, 64)])
+def test_masks_have_the_frames_own_size(lively, size, inner):
+    masks = list(segment(lively, video(2, *size), {0: scribble((5,), *size)}, inner))
+    assert all(mask.shape == size for mask in masks)
+    assert set(np.unique(masks)) <= {0, 5}
+
+
+def test_a_frame_that_is_too_small_is_refused(lively):
+    with pytest.raises(ValueError, match="20x64"):
+        VideoSegmenter(lively)(video(1, 20, 64)[0], scribble((1,), 20, 64))
+
+
+def _tensors(value) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel()
+    return sum(_tensors(part) for part in value) if isinstance(value, tuple | list) else 0
+
+
+def test_the_state_does_not_grow_with_the_video(lively):
+    segmenter = VideoSegmenter(lively)
+    sizes = []
+    for t, frame in enumerate(video(6)):
+        segmenter(frame, scribble() if t == 0 else None)
+        sizes.append(sum(_tensors(value) for value in vars(segmenter).values()))
+    assert sizes[0] > 0 and len(set(sizes)) == 1
+
+
+def test_inference_leaves_the_network_as_it_was(lively):
+    before = {key: value.clone() for key, value in lively.state_dict().items()}
+    list(segment(lively, video(), {0: scribble()}))
+    assert all(torch.equal(value, before[key]) for key, value in lively.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("objects", "late", "expected"),
+    [
+        ([(1, 2), (1, 2), (1,)], False, [0]),
+        ([(1,), (1, 2), (2, 3), (1, 2, 3)], False, [0]),
+        ([(1,), (1, 2), (2, 3), (1, 2, 3)], True, [0, 1, 2]),
+        ([None, (), (2,), None, (1,), (2,)], False, [2]),
+        ([None, (), (2,), None, (1,), (2,)], True, [2, 4]),
+        ([None, ()], True, []),
+    ],
+)
+def test_a_video_is_judged_with_the_scribbles_on_which_its_objects_begin(objects, late, expected):
+    frames = tuple(IndexedFrame(str(t), "", None, None, 48, 64, ids, "") for t, ids in enumerate(objects))
+    drawn = {("a", "v", str(t)): np.full((1, 1), t) for t, ids in enumerate(objects) if ids is not None}
+    found = starting_scribbles(IndexedVideo("a", "val", "v", frames, {}), drawn, late)
+    assert {t: int(s[0, 0]) for t, s in found.items()} == {t: t for t in expected}

@@ -1,0 +1,189 @@
+"""The real pipeline, tiny: DVC runs the stages, Ray Data scribbles and predicts, Ray Train trains with two workers."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project with tiny parameters, its own git and DVC, reproduced once."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("dvc.yaml", "pipelines", "ssvos", "conf"):
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    shutil.copy(PROJECT / "tests" / "tiny_params.yaml", folder / "params.yaml")
+    run(["git", "init", "-q", "."], folder)
+    run(["dvc", "init", "-q"], folder)
+    run(["dvc", "repro"], folder)
+    return folder
+
+
+def run(command: list[str], folder: Path, check: bool = True) -> subprocess.CompletedProcess:
+    """Run a command in the project's copy with this environment's programs."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "RAY_"))}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["DVC_NO_ANALYTICS"] = "1"
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=540)
+    assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+@pytest.mark.timeout(560)
+def test_repro_leaves_a_checkpoint_masks_scores_and_a_page_for_every_variant(project):
+    for variant in ("pce", "ours"):
+        for stage in ("stage1", "stage2"):
+            assert (project / "runs/tiny" / variant / stage / "checkpoint.pt").is_file()
+        masks = sorted((project / "predictions/tiny" / variant / "val/val-000").glob("*.png"))
+        assert len(masks) == 6
+        result = json.loads((project / f"results/tiny/{variant}/val.json").read_text())
+        assert 0 <= result["scores"]["embedded"]["global"]["J&F-Mean"] <= 1
+    page = (project / "reports/index.html").read_text()
+    assert "grabcut + flow" in page and "data:image/jpeg" in page
+    assert not list((project / "resume").glob("tiny-*")), "resume state is removed after success"
+
+
+def test_a_second_repro_does_nothing_and_says_so(project):
+    assert "Data and pipelines are up to date" in run(["dvc", "repro"], project).stdout
+
+
+def test_a_stage_2_parameter_reruns_stage_2_and_what_follows_only(project):
+    path = project / "params.yaml"
+    before = path.read_text()
+    yaml = YAML()
+    params = yaml.load(before)
+    params["train"]["stage2"] = {**params["train"]["stage2"], "learning_rate": 5e-4}
+    with open(path, "w") as file:
+        yaml.dump(params, file)
+    try:
+        status = json.loads(run(["dvc", "status", "--json"], project).stdout)
+    finally:
+        path.write_text(before)
+    assert set(status) == {"train_stage2@pce", "train_stage2@ours"}
+    graph = run(["dvc", "dag", "--dot", "train_stage2@ours"], project).stdout
+    assert "train_stage1@ours" in graph
+
+
+def test_metrics_and_plots_read_what_the_stages_wrote(project):
+    shown = run(["dvc", "metrics", "show", "--json"], project).stdout
+    assert "J&F-Mean" in shown
+    run(["dvc", "plots", "show", "-o", "plots"], project)
+    assert (project / "plots/index.html").is_file()
+
+
+def test_mlflow_holds_every_stage_and_the_test_score_on_the_training_run(project):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ssvos")
+    assert experiment.artifact_location == (project / "mlartifacts").as_uri()
+    runs = client.search_runs([experiment.experiment_id])
+    stages = sorted((run.data.tags["stage"], run.data.tags.get("variant", "")) for run in runs)
+    per_variant = ("evaluate", "predict", "train_stage1", "train_stage2")
+    assert stages == sorted([("scribbles", ""), *((s, v) for s in per_variant for v in ("ours", "pce"))])
+    assert all(run.info.status == "FINISHED" for run in runs)
+    trained = next(r for r in runs if (r.data.tags["stage"], r.data.tags.get("variant")) == ("train_stage2", "ours"))
+    result = json.loads((project / "results/tiny/ours/val.json").read_text())
+    expected = result["scores"]["embedded"]["global"]["J&F-Mean"]
+    assert trained.data.metrics["test.global.J_and_F-Mean"] == pytest.approx(expected)
+    assert trained.data.tags["checkpoint.digest"] == result["checkpoint"]
+    assert trained.data.params["loss.regularizer"] == "scribble_supervised"
+    assert trained.inputs.dataset_inputs[0].dataset.name == "tiny"
+    assert len(client.get_metric_history(trained.info.run_id, "loss")) == 1
+
+
+def test_scribbles_do_not_depend_on_the_number_of_workers(project):
+    from ssvos.config import ScribbleConfig
+    from ssvos.data.index import labelled_frames, read_index
+    from ssvos.scribbles.store import read_store_table, scribble_row
+
+    table = read_store_table(project / "data/tiny/scribbles/scribbles.parquet")
+    index = labelled_frames(read_index(project / "data/tiny/frames/index.parquet"))
+    alone = [
+        scribble_row(row, project / "data/tiny/frames/embedded", ScribbleConfig(width=2)) for row in index.to_pylist()
+    ]
+    key = ("dataset", "split", "sequence", "frame")
+    alone.sort(key=lambda row: [row[k] for k in key])
+    assert [row["png"] for row in alone] == table["png"].to_pylist()
+
+
+def test_two_workers_train_to_the_same_loss_as_one(project):
+    """The pipeline's DDP run against the same loop alone in this process."""
+    from pipelines.params import Layout, read_params
+    from ssvos.training import first_network, fit, training_data
+
+    config = read_params(project / "params.yaml").variant("ours")
+    layout = Layout("tiny")
+    roots = {"embedded": project / layout.frames / "embedded"}
+    data = training_data(project / layout.index, project / layout.scribbles, roots, config)
+    progress = fit(first_network(config), data, config, config.train.stage1, "cpu", lambda _: None)
+    history = (project / "runs/tiny/ours/stage1/history.csv").read_text().splitlines()
+    there = dict(zip(history[0].split(","), map(float, history[1].split(",")), strict=True))
+    for key, value in progress.history[0].items():
+        assert there[key] == pytest.approx(value, rel=2e-3, abs=2e-3), key
+
+
+BAD = [
+    ("model: {bakbone: {}}", "model.bakbone: unknown key, did you mean backbone?"),
+    ("train: {seed: zero}", "train.seed: input should be a valid integer"),
+    ("variants: {}", "variants: name at least one"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), BAD)
+def test_faulty_parameters_end_with_one_line(project, tmp_path, override, message):
+    shutil.copy(project / "params.yaml", tmp_path)
+    yaml = YAML(typ="safe")
+    params = yaml.load((tmp_path / "params.yaml").read_text())
+    for key, value in yaml.load(override).items():
+        params[key] = {**params[key], **value} if value else value
+    with open(tmp_path / "params.yaml", "w") as file:
+        YAML().dump(params, file)
+    done = run([sys.executable, "-m", "pipelines.prepare"], tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and message in done.stderr
+
+
+def test_every_fault_of_a_data_set_is_listed_at_once(project, tmp_path):
+    source = project / "data/tiny/frames/embedded"
+    shutil.copytree(source, tmp_path / "set")
+    masks = tmp_path / "set/Annotations/480p"
+    (masks / "train-000/00002.png").unlink()
+    (masks / "train-001/00003.png").write_bytes(b"no image")
+    yaml = YAML(typ="safe")
+    params = yaml.load((project / "params.yaml").read_text())
+    params["data"] = {"name": "faulty", "sources": [{"name": "s", "layout": "davis", "root": str(tmp_path / "set")}]}
+    with open(tmp_path / "params.yaml", "w") as file:
+        YAML().dump(params, file)
+    done = run([sys.executable, "-m", "pipelines.prepare"], tmp_path, check=False)
+    assert done.returncode == 1
+    assert "train-000/00002" in done.stderr and "train-001/00003.png" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_data_argument_writes_parameters_for_the_folder_and_keeps_hand_made_ones(project, tmp_path):
+    shutil.copytree(PROJECT / "conf", tmp_path / "conf")
+    by_hand = (project / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(by_hand)
+    folder = project / "data/tiny/frames/embedded"
+    run([sys.executable, "-m", "pipelines.plan", "--data", str(folder)], tmp_path)
+    params = YAML(typ="safe").load((tmp_path / "params.yaml").read_text())
+    assert params["data"]["name"] == "embedded" and params["data"]["sources"][0]["root"] == str(folder)
+    assert (tmp_path / "params.yaml.orig").read_text() == by_hand
+    run([sys.executable, "-m", "pipelines.plan", "--data", "demo"], tmp_path)
+    assert (tmp_path / "params.yaml").read_text() == (PROJECT / "conf/demo.yaml").read_text()
+
+
+def test_committed_parameters_are_the_demo_preset():
+    assert (PROJECT / "params.yaml").read_text() == (PROJECT / "conf/demo.yaml").read_text()
