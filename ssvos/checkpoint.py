@@ -56,10 +56,11 @@ def load_checkpoint(path: str | Path) -> tuple[Network, CheckpointInfo]:
         model = ModelConfig.model_validate(content["model"])
         network = Network(model)
         network.load_state_dict(content["weights"], strict=True)
-    except (ValidationError, RuntimeError, KeyError) as error:
+        info = CheckpointInfo(model, dict(content["about"]))
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
         summary = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: its weights do not fit its own parameters; {summary}") from error
-    return network.eval(), CheckpointInfo(model, content["about"])
+    return network.eval(), info
 
 
 def file_digest(path: str | Path) -> str:

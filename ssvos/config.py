@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -287,8 +287,15 @@ def _explain(model: type[BaseModel], item: dict) -> str:
 
 def _known_names(model: type[BaseModel], place: tuple) -> list[str]:
     for part in place:
-        field = model.model_fields.get(part) if isinstance(part, str) else None
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        if not isinstance(part, str):
+            continue  # the position in a list; its field named the model
+        field = model.model_fields.get(part)
+        inner = field and next((t for t in (field.annotation, *get_args(field.annotation)) if _is_model(t)), None)
+        if not inner:
             return []
-        model = field.annotation
+        model = inner
     return list(model.model_fields)
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -217,7 +217,8 @@ def _video_scores(network: Network, video: IndexedVideo, source: ClipSource, sta
     """Mean J of each object of a video over the frames after the first that have a mask, at the stage's size."""
     height, width = stage.height, stage.width
     root = source.roots[video.dataset]
-    frames = video.frames[: stage.holdout_frames or None]
+    start = next(t for t, frame in enumerate(video.frames) if frame.objects)
+    frames = video.frames[start:][: stage.holdout_frames or None]
     first = resize_scribble(source.scribbles[(video.dataset, video.sequence, frames[0].name)], height, width)
     images = (read_frame(root / frame.image_path, height, width) for frame in frames)
     ids = object_ids(first)

@@ -1,6 +1,6 @@
 """Shared by the tests: a tiny network, and a tiny embedded data set rendered, indexed and scribbled once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,13 @@ from ssvos.config import (
     SyntheticConfig,
     TrainConfig,
 )
+from ssvos.data.clips import ClipDataset, ClipSource
 from ssvos.data.index import labelled_frames, write_index
 from ssvos.data.preparation import prepare, source_roots
+from ssvos.losses.joint import joint_loss
 from ssvos.models.network import Network
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
-from ssvos.training import TrainingData, training_data
+from ssvos.training import EpochReport, Progress, TrainingData, first_network, fit, training_data
 
 TINY_MODEL = ModelConfig(
     backbone=BackboneConfig(name="resnet18", width=8, norm="group"),
@@ -115,6 +117,44 @@ def make_network(seed: int = 0, **changes) -> Network:
     return network
 
 
-@pytest.fixture
-def network() -> Network:
-    return make_network()
+def changed(config: Config, **stage) -> Config:
+    """The configuration with other values in its first stage."""
+    stage1 = config.train.stage1.model_copy(update=stage)
+    return config.model_copy(update={"train": config.train.model_copy(update={"stage1": stage1})})
+
+
+def run(
+    config: Config,
+    data: TrainingData,
+    seed: int = 0,
+    resume: Progress | None = None,
+    report: Callable[[EpochReport], None] = lambda _: None,
+) -> Progress:
+    """Fit the first stage from random weights."""
+    network = first_network(
+        config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+    )
+    return fit(network, data, config, config.train.stage1, "cpu", report, resume)
+
+
+def batch_of(source: ClipSource, config: Config, count: int) -> dict[str, torch.Tensor]:
+    """The first clips of the first epoch, stacked."""
+    stage = config.train.stage1.model_copy(update={"clips_per_epoch": count})
+    clips = ClipDataset(
+        source, source.draw(stage, 0, 0), stage, config.train.augment, config.model.input_share
+    )
+    items = [clips[k] for k in range(count)]
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def loss_of(network: Network, batch: dict[str, torch.Tensor], config: Config) -> torch.Tensor:
+    """The joint loss of a batch, with gradient."""
+    prediction = network(batch["frames"], batch["scribble"])
+    return joint_loss(
+        prediction,
+        batch["frames"],
+        batch["target"],
+        config.loss,
+        config.train.stage1.auxiliary_weight,
+        batch["regularized"],
+    ).total

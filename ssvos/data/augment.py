@@ -25,9 +25,11 @@ def resize_scribble(scribble: np.ndarray, height: int, width: int) -> np.ndarray
     """
     if scribble.shape == (height, width):
         return scribble
-    shrinks = scribble.shape[0] > height or scribble.shape[1] > width
-    size, how = (width, height), cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
-    return _by_plane(scribble, lambda plane: cv2.resize(plane, size, interpolation=how), threshold=0.0)
+    # one side after the other: where one shrinks and the other grows, INTER_AREA would fall back to sampling
+    shrunk = (min(width, scribble.shape[1]), min(height, scribble.shape[0]))
+    return _by_plane(scribble, lambda plane: cv2.resize(
+            cv2.resize(plane, shrunk, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_NEAREST
+        ), threshold=0.0)
 
 
 def _by_plane(scribble: np.ndarray, transform, threshold: float) -> np.ndarray:

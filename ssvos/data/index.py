@@ -71,7 +71,7 @@ def list_videos(
             videos += [(Path(source.root), video) for video in found]
             sequences[split] = {video.sequence for video in found}
         faults += _leaks(source, sequences)
-        if splits is None and source.train == source.val:
+        if source.train == source.val:
             faults.append(
                 f"{source.root}: {source.train!r} both trains and judges {source.name}; name two lists"
             )

@@ -18,6 +18,10 @@ _GROUPS = 8
 class FrozenBatchNorm(nn.BatchNorm2d):
     """Batch normalisation whose statistics never move: batches of 2-4 clips are too small to estimate them."""
 
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        self.training = False
+
     def train(self, mode: bool = True) -> "FrozenBatchNorm":
         return super().train(False)
 

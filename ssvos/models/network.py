@@ -64,6 +64,8 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = ResNet(config.backbone)
+        if config.backbone.frozen:
+            self.backbone.freeze()
         channels = self.backbone.channels
         if config.attention.kind == "scribble":
             self.attention = ScribbleAttention(channels["layer3"], config.attention)
@@ -82,8 +84,6 @@ class Network(nn.Module):
         network = cls(config)
         if config.backbone.weights:
             load_published(network.backbone, config.backbone.weights, config.backbone.sha256)
-        if config.backbone.frozen:
-            network.backbone.freeze()
         return network
 
     def forward(self, frames: Tensor, scribble: Tensor) -> ClipPrediction:
