@@ -77,9 +77,7 @@ def plain_scores(gt: np.ndarray, pred: np.ndarray, dilate: Dilate) -> tuple[floa
     return J, 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def plain_sequence(
-    gt_dir: Path, pred_dir: Path, frames: tuple[str, ...], merge: bool, dilate: Dilate
-) -> np.ndarray:
+def plain_sequence(gt_dir: Path, pred_dir: Path, frames: tuple[str, ...], merge: bool, dilate: Dilate) -> np.ndarray:
     """The rival: (T, K, 2) J and F of the frames' objects 1..2, or of the one object that all make up."""
     rows = []
     for frame in frames:
@@ -117,9 +115,7 @@ def compare(name: str, pairs: list[tuple[Path, Path]], merge: bool, repeats: int
         rival_s, plain = best_of(1, partial(plain_sequences, pairs, frames, merge, dilate))
         difference = max(largest_difference(a, b) for a, b in zip(ours, plain, strict=True))
         if difference > 1e-9:
-            raise ValueError(
-                f"{name}: {rival} differs from ours by {difference}; the timing would mean nothing"
-            )
+            raise ValueError(f"{name}: {rival} differs from ours by {difference}; the timing would mean nothing")
         run[f"{rival}_ms_per_object_frame"] = round(1e3 * rival_s / num_object_frames, 3)
         run[f"{rival}_over_ours"] = round(rival_s / ours_s, 1)
     return run
@@ -154,12 +150,8 @@ def machine() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--sizes", nargs="+", default=["480x854", "720x1280"], help="made masks, height x width"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["480x854", "720x1280"], help="made masks, height x width")
     parser.add_argument("--frames", type=int, default=30, help="frames of made masks a size")
     parser.add_argument("--videos", type=int, default=3, help="how many real videos")
     parser.add_argument("--threads", type=int, default=1, help="OpenCV's threads")

@@ -42,9 +42,7 @@ def made_masks(num: int = 40) -> list[np.ndarray]:
         for object_id in (1, 2):
             cy, cx = rng.integers(100, 380), rng.integers(150, 700)
             angle = np.arctan2(y - cy, x - cx)
-            radius = rng.integers(40, 110) * (
-                1 + 0.3 * np.sin(angle * rng.integers(3, 12) + rng.uniform(0, 6))
-            )
+            radius = rng.integers(40, 110) * (1 + 0.3 * np.sin(angle * rng.integers(3, 12) + rng.uniform(0, 6)))
             mask[np.hypot(y - cy, (x - cx) / 1.5) < radius] = object_id
         masks.append(mask)
     return masks

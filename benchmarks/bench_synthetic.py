@@ -50,9 +50,7 @@ def measure(num_clips: int) -> dict[str, float | int | str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=40, help="how many clips to render (default: 40)")
     parser.add_argument("--json", type=Path, default=RESULT, help=f"where to write (default: {RESULT.name})")
     arguments = parser.parse_args()

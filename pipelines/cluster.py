@@ -35,7 +35,6 @@ def cluster() -> Iterator[None]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import ray
-    import ray.data
 
     address = os.environ.get("RAY_ADDRESS") or "local"
     try:
@@ -45,22 +44,32 @@ def cluster() -> Iterator[None]:
                 address="local",
                 num_cpus=available_cpus(),
                 include_dashboard=False,
-                log_to_driver=bool(os.environ.get("SSVOS_DEBUG")),
+                log_to_driver=_debug(),
                 logging_level="ERROR",
                 object_store_memory=256 * 2**20,
                 runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}},
             )
         else:
-            ray.init(address=address, log_to_driver=bool(os.environ.get("SSVOS_DEBUG")), logging_level="ERROR")
+            ray.init(address=address, log_to_driver=_debug(), logging_level="ERROR")
     except ConnectionError as error:
         raise ValueError(f"RAY_ADDRESS {address}: no cluster answers there; start it or unset RAY_ADDRESS") from error
-    # Ray Data announces every execution and where its logs are; they stay in Ray's session folder
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def quiet_data():
+    """Ray Data without announcing every execution; its logs stay in Ray's session folder."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    return ray.data
+
+
+def _debug() -> bool:
+    return bool(os.environ.get("SSVOS_DEBUG"))
 
 
 def available_cpus() -> int:
@@ -85,7 +94,9 @@ def train_workers(batch_clips: int) -> Workers:
         count -= 1
     limit, kind = (gpus, "GPUs") if gpus else (cpus, "CPUs")
     if count > limit:
-        raise ValueError(f"SSVOS_WORKERS: {count} workers asked for, the cluster has {limit} {kind}; ask for at most that")
+        raise ValueError(
+            f"SSVOS_WORKERS: {count} workers asked for, the cluster has {limit} {kind}; ask for at most that"
+        )
     if batch_clips % count:
         raise ValueError(f"SSVOS_WORKERS: a batch of {batch_clips} clips cannot be shared by {count} workers")
     return Workers(count, max(1, cpus // count), 1 if gpus else 0)

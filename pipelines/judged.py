@@ -51,9 +51,7 @@ def _score_davis(videos: list[IndexedVideo], root: Path, predictions: Path) -> d
         "protocol": "davis2017",
         "global": result["global"],
         "visibility": asdict(present_absent_means(found.values())),
-        "sequences": {
-            name: {"J": float(one.J.mean()), "F": float(one.F.mean())} for name, one in found.items()
-        },
+        "sequences": {name: {"J": float(one.J.mean()), "F": float(one.F.mean())} for name, one in found.items()},
         "objects": result["objects"],
     }
 

@@ -33,7 +33,9 @@ def read_params(path: Path = PARAMS) -> Params:
     variants = {}
     for name, override in overrides.items():
         if not isinstance(override, dict):
-            raise ValueError(f"{path}: variants.{name}: expected a table of overrides ({{}} for none), not {override!r}")
+            raise ValueError(
+                f"{path}: variants.{name}: expected a table of overrides ({{}} for none), not {override!r}"
+            )
         variants[name] = parse(Config, merge(values, override), f"{path}: variants.{name}")
     return Params(base, variants)
 

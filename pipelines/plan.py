@@ -83,7 +83,7 @@ def describe(params: Params) -> str:
     config = params.base
     lines = [f"data set {config.data.name}: {_videos(config)}"]
     total = 0.0
-    for name, variant in params.variants.items():
+    for variant in params.variants.values():
         for stage in ("stage1", "stage2"):
             total += _minutes(getattr(variant.train, stage))
     for stage in ("stage1", "stage2"):
@@ -92,8 +92,10 @@ def describe(params: Params) -> str:
             f"{stage}: {s.epochs} epochs of {s.clips_per_epoch} clips, {s.clip_frames} frames of {s.height}x{s.width}, "
             f"{s.batch_clips} clips a step"
         )
-    lines.append(f"variants: {', '.join(params.variants)}; training takes about {max(1, round(total))} minutes on "
-                 f"{available_cpus()} CPUs, far less on a GPU; then masks, scores and {Path('reports/index.html')}")
+    lines.append(
+        f"variants: {', '.join(params.variants)}; training takes about {max(1, round(total))} minutes on "
+        f"{available_cpus()} CPUs, far less on a GPU; then masks, scores and {Path('reports/index.html')}"
+    )
     if config.data.name != "demo":
         lines.append("`make repro DATA=demo` goes back to the embedded data set")
     return "\n".join(lines)
@@ -107,7 +109,10 @@ def _videos(config: Config) -> str:
             parts.append(f"made here, {s.num_train} clips to train on and {s.num_val} to judge, {s.height}x{s.width}")
         else:
             counts = [len(read_source(source, split)) for split in (source.train, source.val)]
-            parts.append(f"{source.root}, {counts[0]} videos of {source.train!r} to train on, {counts[1]} of {source.val!r} to judge")
+            parts.append(
+                f"{source.root}, {counts[0]} videos of {source.train!r} to train on, "
+                f"{counts[1]} of {source.val!r} to judge"
+            )
     return "; ".join(parts)
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pipelines import tracking
-from pipelines.cluster import cluster
+from pipelines.cluster import cluster, quiet_data
 from pipelines.judged import judged_videos, late_objects
 from pipelines.params import Layout, flatten, read_params
 from pipelines.stage import run_stage
@@ -33,13 +33,13 @@ def main() -> None:
 def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list[dict]:
     """One row a video: sequence, num_frames, seconds of segmentation. The actors share out whole videos."""
     import ray
-    import ray.data
 
+    data = quiet_data()
     videos = judged_videos(layout.index)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cpus = int(ray.cluster_resources().get("CPU", 1))
     actors = max(1, min(len(videos), gpus or cpus))
-    dataset = ray.data.from_items([{"video": k} for k in range(len(videos))]).repartition(len(videos))
+    dataset = data.from_items([{"video": k} for k in range(len(videos))]).repartition(len(videos))
     results = dataset.map(
         _Predictor,
         fn_constructor_kwargs={
@@ -54,7 +54,7 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
                 "threads": max(1, cpus // actors),
             }
         },
-        compute=ray.data.ActorPoolStrategy(size=actors),
+        compute=data.ActorPoolStrategy(size=actors),
         num_cpus=0 if gpus else 1,
         num_gpus=1 if gpus else 0,
     ).take_all()

@@ -44,10 +44,7 @@ def tables(params: Params, layout: Layout) -> list[dict]:
     """A table for each judged source: title, columns, rows of (name, what it is, values in percent or None), notes."""
     yardsticks = json.loads(layout.yardsticks.read_text())
     results = {name: json.loads(layout.results(name).read_text()) for name in params.variants}
-    return [
-        _table(source.name, layout, params, results, yardsticks)
-        for source in params.base.data.sources
-    ]
+    return [_table(source.name, layout, params, results, yardsticks) for source in params.base.data.sources]
 
 
 def _table(source: str, layout: Layout, params: Params, results: dict, yardsticks: dict) -> dict:

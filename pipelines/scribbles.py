@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipelines import tracking
-from pipelines.cluster import cluster
+from pipelines.cluster import cluster, quiet_data
 from pipelines.params import Layout, flatten, read_params, write_json
 from pipelines.stage import run_stage
 from ssvos.config import Config, ScribbleConfig
@@ -32,15 +32,23 @@ def main() -> None:
 
 def simulate(frames: pa.Table, roots: dict[str, Path], config: ScribbleConfig) -> pa.Table:
     """One store row for each labelled frame; a pure function of its row, so that workers and blocks do not matter."""
-    import ray.data
+    import ray
 
+    data = quiet_data()
     blocks = max(1, len(frames) // _BLOCK_ROWS)
-    dataset = ray.data.from_arrow(frames).repartition(blocks).map_batches(
-        _simulate_batch,
-        fn_kwargs={"roots": {name: str(root) for name, root in roots.items()}, "config": config.model_dump()},
-        batch_format="pyarrow",
-        batch_size=_BLOCK_ROWS,
-        num_cpus=1,
+    dataset = (
+        data.from_arrow(frames)
+        .repartition(blocks)
+        .map_batches(
+            _simulate_batch,
+            fn_kwargs={
+                "roots": {name: str(root) for name, root in roots.items()},
+                "config": config.model_dump(),
+            },
+            batch_format="pyarrow",
+            batch_size=_BLOCK_ROWS,
+            num_cpus=1,
+        )
     )
     return pa.concat_tables([ray.get(ref) for ref in dataset.to_arrow_refs()])
 

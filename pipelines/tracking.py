@@ -13,14 +13,14 @@ from ssvos.config import Config
 EXPERIMENT = "ssvos"
 
 
-def _client(uri: str = ""):
-    """A client of the store at `uri` or MLFLOW_TRACKING_URI, by default mlflow.db in the project's folder."""
+def _client():
+    """A client of the store at MLFLOW_TRACKING_URI, by default mlflow.db in the project's folder."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     from mlflow import MlflowClient, set_tracking_uri
 
-    set_tracking_uri(uri or tracking_uri())
-    return MlflowClient(uri or tracking_uri())
+    set_tracking_uri(tracking_uri())
+    return MlflowClient(tracking_uri())
 
 
 def tracking_uri() -> str:
@@ -90,14 +90,11 @@ def numbers(nested: Mapping, prefix: str = "") -> dict[str, float]:
     return flat
 
 
-def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0, uri: str = "") -> None:
-    """Write metrics at a step; a repeated epoch adds no second value at its step.
-
-    uri: the store, where the caller's environment does not say it (a process that Ray started).
-    """
+def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+    """Write metrics at a step; a repeated epoch adds no second value at its step."""
     from mlflow.entities import Metric
 
-    client = _client(uri)
+    client = _client()
     run = client.get_run(run_id)
     entries = []
     for key, value in metrics.items():
@@ -131,7 +128,11 @@ def log_input(run_id: str, name: str, digest: str, source: str, context: str, pr
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     dataset = Dataset(
-        name=name, digest=digest, source_type="local", source=json.dumps({"uri": source}), profile=json.dumps(profile)
+        name=name,
+        digest=digest,
+        source_type="local",
+        source=json.dumps({"uri": source}),
+        profile=json.dumps(profile),
     )
     _client().log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
@@ -157,7 +158,9 @@ def find_run(tags: Mapping[str, str]) -> str:
     return found[0].info.run_id if found else ""
 
 
-def record(name: str, config: Config, tags: Mapping[str, str], metrics: Mapping[str, float], files: Sequence[Path]) -> str:
+def record(
+    name: str, config: Config, tags: Mapping[str, str], metrics: Mapping[str, float], files: Sequence[Path]
+) -> str:
     """A whole run at once, for stages without epochs."""
     from pipelines.params import flatten
 

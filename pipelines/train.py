@@ -5,6 +5,9 @@ import hashlib
 import json
 import shutil
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from ssvos.config import Config
 from ssvos.data.index import read_index
 from ssvos.files import write_text
 from ssvos.run_folder import write_run
-from ssvos.training import EpochReport, Progress, fit, first_network, training_data
+from ssvos.training import EpochReport, Progress, first_network, fit, training_data
 
 _STATE = "progress.pt"
 
@@ -66,11 +69,13 @@ def run(job: dict, name: str, workers: Workers, run_id: str) -> Progress:
     """Train on the cluster; an interrupted run of the same name goes on after its last epoch."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.util.queue import Queue
 
+    rows = Queue(actor_options={"num_cpus": 0})
     resources = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {})
     trainer = TorchTrainer(
         _worker,
-        train_loop_config=job | {"threads": workers.threads},
+        train_loop_config=job | {"threads": workers.threads, "rows": rows},
         scaling_config=ScalingConfig(
             num_workers=workers.count, use_gpu=bool(workers.gpus), resources_per_worker=resources
         ),
@@ -79,10 +84,10 @@ def run(job: dict, name: str, workers: Workers, run_id: str) -> Progress:
             storage_path=str(Path("resume").absolute()),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=2),
-            callbacks=[_live_metrics(run_id)],
         ),
     )
-    result = trainer.fit()
+    with _live(rows, run_id):
+        result = trainer.fit()
     with result.checkpoint.as_directory() as folder:
         return read_progress(Path(folder))
 
@@ -111,7 +116,7 @@ def _worker(job: dict) -> None:
         if not is_first:
             ray.train.report(metrics)
             return
-        print(epoch.line(job["label"], stage.epochs), flush=True)
+        job["rows"].put((metrics, epoch.line(job["label"], stage.epochs)))
         with tempfile.TemporaryDirectory() as folder:
             torch.save(asdict(epoch.progress), Path(folder) / _STATE)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
@@ -126,18 +131,32 @@ def read_progress(folder: Path) -> Progress:
     return Progress(**torch.load(folder / _STATE, map_location="cpu", weights_only=True))
 
 
-def _live_metrics(run_id: str):
-    """A callback that writes each epoch to MLflow as it comes; Ray calls it in a process of its own."""
-    from ray.train import UserCallback
+@contextmanager
+def _live(rows, run_id: str) -> Iterator[None]:
+    """While the block runs, print each epoch's line and write its metrics to MLflow as they come from rank 0."""
+    from queue import Empty
 
-    uri = tracking.tracking_uri()
+    done = threading.Event()
 
-    class LiveMetrics(UserCallback):
-        def after_report(self, run_context, metrics, checkpoint) -> None:
-            row = dict(metrics[0])
-            tracking.log_metrics(run_id, row, step=int(row["epoch"]), uri=uri)
+    def follow() -> None:
+        while True:
+            last_look = done.is_set()  # before looking: what came before the end is still taken
+            try:
+                metrics, line = rows.get(timeout=1.0)
+            except Empty:
+                if last_look:
+                    return
+                continue
+            print(line, flush=True)
+            tracking.log_metrics(run_id, metrics, step=int(metrics["epoch"]))
 
-    return LiveMetrics()
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=30)
 
 
 def _open_run(config: Config, layout: Layout, args: argparse.Namespace, name: str) -> str:
@@ -145,7 +164,12 @@ def _open_run(config: Config, layout: Layout, args: argparse.Namespace, name: st
     digest = tracking.data_digest(index)
     kept = Path("resume") / f"{name}.run"
     earlier = kept.read_text() if kept.is_file() else ""
-    tags = {"stage": f"train_{args.stage}", "variant": args.variant, "data": layout.name, "data.digest": digest}
+    tags = {
+        "stage": f"train_{args.stage}",
+        "variant": args.variant,
+        "data": layout.name,
+        "data.digest": digest,
+    }
     run_id = tracking.open_run(f"{args.variant} {args.stage}", tags, flatten(config), earlier)
     write_text(kept, run_id)
     if run_id != earlier:

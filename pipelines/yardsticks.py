@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.cluster import cluster
+from pipelines.cluster import cluster, quiet_data
 from pipelines.judged import judged_videos, late_objects, mask_folder, score
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import run_stage
@@ -37,8 +37,7 @@ def main() -> None:
 
 
 def _answer_all(config: Config, layout: Layout, out: Path) -> None:
-    import ray.data
-
+    data = quiet_data()
     count = len(judged_videos(layout.index))
     job = {
         "config": config.model_dump(mode="json"),
@@ -47,7 +46,7 @@ def _answer_all(config: Config, layout: Layout, out: Path) -> None:
         "roots": {name: str(root) for name, root in layout.roots(config).items()},
         "out": str(out.absolute()),
     }
-    videos = ray.data.from_items([{"video": k} for k in range(count)]).repartition(count)
+    videos = data.from_items([{"video": k} for k in range(count)]).repartition(count)
     videos.map(_answer, fn_kwargs={"job": job}, num_cpus=1).take_all()
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from ssvos.config import ModelConfig
 from ssvos.files import atomic_path
@@ -48,7 +47,9 @@ def load_checkpoint(path: str | Path) -> tuple[Network, CheckpointInfo]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds for a file that is no checkpoint
-        raise ValueError(f"{path}: not a checkpoint that loads safely ({type(error).__name__}); train it again") from error
+        raise ValueError(
+            f"{path}: not a checkpoint that loads safely ({type(error).__name__}); train it again"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path}: not an ssvos checkpoint; give a checkpoint.pt that this project wrote")
     try:

@@ -39,14 +39,17 @@ def fit_from_file(path: Path, say: Callable[[str], None], tracked: Tracked, devi
     network = first_network(config, folder / request.start if request.start else "")
     say(f"{len(data.fit.videos)} videos to train on, {len(data.holdout.videos)} held out, choosing by {data.choose_by}")
     progress = fit(
-        network, data, config, stage, choose_device(device), lambda epoch: say(epoch.line(request.stage, stage.epochs))
+        network,
+        data,
+        config,
+        stage,
+        choose_device(device),
+        lambda epoch: say(epoch.line(request.stage, stage.epochs)),
     )
     return write_run(out, progress, config, request.stage, variant="")
 
 
-def _write_scribbles(
-    frames: pa.Table, roots: dict[str, Path], config: Config, path: Path, tracked: Tracked
-) -> None:
+def _write_scribbles(frames: pa.Table, roots: dict[str, Path], config: Config, path: Path, tracked: Tracked) -> None:
     rows = []
     with tracked("scribbling", len(frames)) as advance:
         for row in frames.to_pylist():

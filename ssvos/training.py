@@ -124,7 +124,9 @@ def fit(
     torch.set_flush_denormal(True)
     network.to(device)
     optimizer = torch.optim.Adam(
-        [p for p in network.parameters() if p.requires_grad], lr=stage.learning_rate, weight_decay=stage.weight_decay
+        [p for p in network.parameters() if p.requires_grad],
+        lr=stage.learning_rate,
+        weight_decay=stage.weight_decay,
     )
     progress = resume or Progress(chosen_by=data.choose_by)
     if progress.epoch:
@@ -176,9 +178,7 @@ def _train_epoch(
 
 def _loss(model: nn.Module, batch: dict[str, Tensor], config: Config, auxiliary_weight: float):
     prediction = model(batch["frames"], batch["scribble"])
-    return joint_loss(
-        prediction, batch["frames"], batch["target"], config.loss, auxiliary_weight, batch["regularized"]
-    )
+    return joint_loss(prediction, batch["frames"], batch["target"], config.loss, auxiliary_weight, batch["regularized"])
 
 
 def _batches(
@@ -281,7 +281,8 @@ def _require_finite(
     batch = specs[step * size : (step + 1) * size]
     named = ", ".join(f"{videos[s.video].sequence} frames {s.positions[0]}-{s.positions[-1]}" for s in batch)
     raise FloatingPointError(
-        f"loss is {float(loss)} in epoch {epoch + 1}, step {step + 1} ({named}); lower the learning rate or set max_norm"
+        f"loss is {float(loss.detach())} in epoch {epoch + 1}, step {step + 1} ({named}); "
+        "lower learning_rate or set max_norm"
     )
 
 

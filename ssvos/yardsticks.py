@@ -8,9 +8,7 @@ import numpy as np
 from ssvos.labels import BACKGROUND, UNLABELLED, object_ids
 
 GRABCUT_ROUNDS = 5
-GRABCUT_SIDE = (
-    432  # GrabCut works on a frame whose longer side is at most this: faster, and finds better objects
-)
+GRABCUT_SIDE = 432  # GrabCut works on a frame whose longer side is at most this: faster, and finds better objects
 NEAR_STROKE = 0.02  # of the longer side: what is probably object at first around its strokes
 SURROUNDINGS = 0.08  # of the longer side: how much ground around a warped object GrabCut looks at
 BAND = 3  # pixels of GrabCut's frame on both sides of a warped outline, in which it may move
@@ -78,9 +76,7 @@ def warp_mask(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
     warped = np.zeros_like(mask)
     for label in object_ids(mask):
-        share = cv2.remap(
-            (mask == label).astype(np.float32), x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR
-        )
+        share = cv2.remap((mask == label).astype(np.float32), x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
         warped[share > 0.5] = label
     return warped
 

@@ -76,9 +76,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def tiny_config() -> Config:
     return Config(
-        data=DataConfig(
-            name="tiny", sources=(SourceConfig(name="embedded", layout="embedded"),), holdout_fraction=0.3
-        ),
+        data=DataConfig(name="tiny", sources=(SourceConfig(name="embedded", layout="embedded"),), holdout_fraction=0.3),
         synthetic=SyntheticConfig(num_train=3, num_val=1, num_frames=6, height=48, width=64),
         scribbles=ScribbleConfig(width=2),
         model=TINY_MODEL,
@@ -94,8 +92,7 @@ def tiny_data(tiny_config, tmp_path_factory) -> TinyData:
     index = prepare(tiny_config, roots, untracked)
     write_index(index, folder / "index.parquet")
     rows = [
-        scribble_row(row, roots[row["dataset"]], tiny_config.scribbles)
-        for row in labelled_frames(index).to_pylist()
+        scribble_row(row, roots[row["dataset"]], tiny_config.scribbles) for row in labelled_frames(index).to_pylist()
     ]
     write_store(pa.Table.from_pylist(rows, schema=STORE_SCHEMA), folder / "scribbles.parquet")
     return TinyData(tiny_config, roots, folder / "index.parquet", folder / "scribbles.parquet")
@@ -131,18 +128,14 @@ def run(
     report: Callable[[EpochReport], None] = lambda _: None,
 ) -> Progress:
     """Fit the first stage from random weights."""
-    network = first_network(
-        config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
-    )
+    network = first_network(config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})}))
     return fit(network, data, config, config.train.stage1, "cpu", report, resume)
 
 
 def batch_of(source: ClipSource, config: Config, count: int) -> dict[str, torch.Tensor]:
     """The first clips of the first epoch, stacked."""
     stage = config.train.stage1.model_copy(update={"clips_per_epoch": count})
-    clips = ClipDataset(
-        source, source.draw(stage, 0, 0), stage, config.train.augment, config.model.input_share
-    )
+    clips = ClipDataset(source, source.draw(stage, 0, 0), stage, config.train.augment, config.model.input_share)
     items = [clips[k] for k in range(count)]
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 

@@ -46,9 +46,7 @@ def test_other_weights_have_another_digest(tmp_path, path):
 
 
 def test_a_frozen_backbone_is_frozen_when_it_comes_back(tmp_path):
-    model = TINY_MODEL.model_copy(
-        update={"backbone": TINY_MODEL.backbone.model_copy(update={"frozen": True})}
-    )
+    model = TINY_MODEL.model_copy(update={"backbone": TINY_MODEL.backbone.model_copy(update={"frozen": True})})
     before = make_network(backbone=model.backbone)
     save_checkpoint(tmp_path / "c.pt", before.state_dict(), model, {})
     after, _ = load_checkpoint(tmp_path / "c.pt")

@@ -58,9 +58,7 @@ def test_fitting_again_from_its_index_and_scribbles_gives_the_same_bytes(fitted,
     write_file(folder / "again.yaml", one_epoch, {"stage": "stage1", "out": "again"} | given, data=data)
     result = call(folder / "again.yaml")
     assert result.exit_code == 0, result.output
-    assert (folder / "again" / "checkpoint.pt").read_bytes() == (
-        folder / "run" / "checkpoint.pt"
-    ).read_bytes()
+    assert (folder / "again" / "checkpoint.pt").read_bytes() == (folder / "run" / "checkpoint.pt").read_bytes()
 
 
 def test_the_second_stage_begins_where_the_first_ended(fitted, one_epoch):
@@ -73,9 +71,7 @@ def test_the_second_stage_begins_where_the_first_ended(fitted, one_epoch):
     write_file(folder / "second.yaml", one_epoch, fit, data=data, train=train)
     result = call(folder / "second.yaml")
     assert result.exit_code == 0, result.output
-    first, second = (
-        load_checkpoint(folder / run / "checkpoint.pt")[0].state_dict() for run in ("run", "second")
-    )
+    first, second = (load_checkpoint(folder / run / "checkpoint.pt")[0].state_dict() for run in ("run", "second"))
     assert all((value - second[key]).abs().max() < 1e-20 for key, value in first.items())
 
 

@@ -49,9 +49,7 @@ def test_the_held_out_score_is_the_mean_over_objects_of_j_after_the_first_frame(
         masks = [read_labels(root / f.mask_path) for f in video.frames]
         for i in np.setdiff1d(np.unique(first), [0, 255]):
             per_object.append(
-                np.mean(
-                    [region_similarity(m == i, p == i) for m, p in zip(masks[1:], found[1:], strict=True)]
-                )
+                np.mean([region_similarity(m == i, p == i) for m, p in zip(masks[1:], found[1:], strict=True)])
             )
     score = holdout_score(network, data, config, TINY_STAGE, "cpu")["holdout_score"]
     assert score == pytest.approx(np.mean(per_object), abs=1e-9)
@@ -66,9 +64,7 @@ def test_a_held_out_video_may_begin_with_an_unlabelled_frame(tiny_data):
     store = {key: data.holdout.scribbles[key] for key in data.holdout.scribbles if key[2] != bare.name}
     scores = []
     for frames in ((bare, *video.frames[1:]), video.frames[1:]):
-        holdout = dataclasses.replace(
-            data.holdout, videos=[dataclasses.replace(video, frames=frames)], scribbles=store
-        )
+        holdout = dataclasses.replace(data.holdout, videos=[dataclasses.replace(video, frames=frames)], scribbles=store)
         changed_data = dataclasses.replace(data, holdout=holdout)
         scores.append(holdout_score(network, changed_data, config, TINY_STAGE, "cpu")["holdout_score"])
     assert scores[0] == pytest.approx(scores[1])

@@ -59,9 +59,7 @@ def test_the_method_names_no_plumbing():
 
 
 def test_mlflow_is_imported_in_one_file_alone():
-    importers = {
-        module_name(p) for p in sources("pipelines") if any(n.split(".")[0] == "mlflow" for n in imported(p))
-    }
+    importers = {module_name(p) for p in sources("pipelines") if any(n.split(".")[0] == "mlflow" for n in imported(p))}
     assert importers <= {"pipelines.tracking"}
 
 
@@ -84,18 +82,12 @@ import importlib
 for name in {[module_name(path) for path in sources("ssvos")]}:
     importlib.import_module(name)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("module", ["ssvos", "ssvos.cli"])
 def test_heavy_imports_wait_until_they_are_needed(module):
-    program = (
-        f"import sys, {module}; print([m for m in ('torch', 'cv2', 'pyarrow', 'numpy') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    program = f"import sys, {module}; print([m for m in ('torch', 'cv2', 'pyarrow', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -26,14 +26,10 @@ def one_moving_object(folder) -> tuple[ClipSource, list[np.ndarray], list[np.nda
         mask = (((x - 24 - 4 * t) / 14.0) ** 2 + ((y - 22 - t) / 12.0) ** 2 <= 1).astype(np.uint8)
         stripes = 90 + 50 * np.sin(x / 3.0)
         spots = 150 + 60 * np.sin((x - 4 * t) / 1.7) * np.sin((y - t) / 1.9)
-        frame = np.stack([np.where(mask, spots, stripes), stripes, np.where(mask, 60, 130)], axis=2).astype(
-            np.uint8
-        )
+        frame = np.stack([np.where(mask, spots, stripes), stripes, np.where(mask, 60, 130)], axis=2).astype(np.uint8)
         name = f"{t:05d}"
         cv2.imwrite(str(folder / f"{name}.png"), frame[..., ::-1])
-        scribble = simulate_scribble(
-            mask, scribble_rng(0, "clip", name), Config.model_fields["scribbles"].default
-        )
+        scribble = simulate_scribble(mask, scribble_rng(0, "clip", name), Config.model_fields["scribbles"].default)
         rows.append(
             {
                 "dataset": "a",

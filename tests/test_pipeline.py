@@ -163,7 +163,10 @@ def test_every_fault_of_a_data_set_is_listed_at_once(project, tmp_path):
     (masks / "train-001/00003.png").write_bytes(b"no image")
     yaml = YAML(typ="safe")
     params = yaml.load((project / "params.yaml").read_text())
-    params["data"] = {"name": "faulty", "sources": [{"name": "s", "layout": "davis", "root": str(tmp_path / "set")}]}
+    params["data"] = {
+        "name": "faulty",
+        "sources": [{"name": "s", "layout": "davis", "root": str(tmp_path / "set")}],
+    }
     with open(tmp_path / "params.yaml", "w") as file:
         YAML().dump(params, file)
     done = run([sys.executable, "-m", "pipelines.prepare"], tmp_path, check=False)

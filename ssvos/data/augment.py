@@ -27,9 +27,15 @@ def resize_scribble(scribble: np.ndarray, height: int, width: int) -> np.ndarray
         return scribble
     # one side after the other: where one shrinks and the other grows, INTER_AREA would fall back to sampling
     shrunk = (min(width, scribble.shape[1]), min(height, scribble.shape[0]))
-    return _by_plane(scribble, lambda plane: cv2.resize(
-            cv2.resize(plane, shrunk, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_NEAREST
-        ), threshold=0.0)
+    return _by_plane(
+        scribble,
+        lambda plane: cv2.resize(
+            cv2.resize(plane, shrunk, interpolation=cv2.INTER_AREA),
+            (width, height),
+            interpolation=cv2.INTER_NEAREST,
+        ),
+        threshold=0.0,
+    )
 
 
 def _by_plane(scribble: np.ndarray, transform, threshold: float) -> np.ndarray:
@@ -39,7 +45,10 @@ def _by_plane(scribble: np.ndarray, transform, threshold: float) -> np.ndarray:
     for label in labels:
         share = transform((scribble == label).astype(np.float32))
         if best is None:
-            best, result = np.full(share.shape, threshold, np.float32), np.full(share.shape, UNLABELLED, np.uint8)
+            best, result = (
+                np.full(share.shape, threshold, np.float32),
+                np.full(share.shape, UNLABELLED, np.uint8),
+            )
         wins = share > best
         result[wins] = label
         best = np.maximum(best, share)

@@ -72,13 +72,10 @@ def list_videos(
             sequences[split] = {video.sequence for video in found}
         faults += _leaks(source, sequences)
         if source.train == source.val:
-            faults.append(
-                f"{source.root}: {source.train!r} both trains and judges {source.name}; name two lists"
-            )
+            faults.append(f"{source.root}: {source.train!r} both trains and judges {source.name}; name two lists")
     names = [source.name for source in sources]
     faults += [
-        f"{name}: two sources have this name; rename one"
-        for name in sorted({n for n in names if names.count(n) > 1})
+        f"{name}: two sources have this name; rename one" for name in sorted({n for n in names if names.count(n) > 1})
     ]
     return videos, faults
 
@@ -111,9 +108,7 @@ def labelled_frames(table: pa.Table) -> pa.Table:
 def write_index(table: pa.Table, path: Path) -> None:
     """Write an index as one Parquet file, whole or not at all."""
     with atomic_path(Path(path)) as temporary:
-        pq.write_table(
-            table.cast(INDEX_SCHEMA).combine_chunks(), temporary, compression="zstd", compression_level=3
-        )
+        pq.write_table(table.cast(INDEX_SCHEMA).combine_chunks(), temporary, compression="zstd", compression_level=3)
 
 
 def read_index(path: Path) -> pa.Table:
@@ -123,9 +118,7 @@ def read_index(path: Path) -> pa.Table:
     try:
         return pq.read_table(path, schema=INDEX_SCHEMA)
     except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"{path}: not an index ({str(error).splitlines()[0]}); prepare the data again"
-        ) from error
+        raise ValueError(f"{path}: not an index ({str(error).splitlines()[0]}); prepare the data again") from error
 
 
 @dataclass(frozen=True)
@@ -161,9 +154,7 @@ class IndexedVideo:
 def videos_of(table: pa.Table) -> list[IndexedVideo]:
     """The videos of an index, in its order."""
     videos = []
-    for key, group in groupby(
-        table.to_pylist(), key=lambda row: (row["dataset"], row["split"], row["sequence"])
-    ):
+    for key, group in groupby(table.to_pylist(), key=lambda row: (row["dataset"], row["split"], row["sequence"])):
         rows = sorted(group, key=lambda row: row["position"])
         categories = {int(k): v for k, v in json.loads(rows[0]["categories"] or "{}").items()}
         videos.append(IndexedVideo(*key, tuple(_indexed_frame(row) for row in rows), categories))
@@ -191,8 +182,6 @@ def fingerprint_listing(root: Path) -> str:
 def hold_out(sequences: Collection[str], fraction: float, seed: int) -> set[str]:
     """Choose sequences for judging checkpoints: the same whatever the order, at least one, never all."""
     if len(set(sequences)) < 2:
-        raise ValueError(
-            f"{', '.join(sequences) or 'no sequence'}: holding one out needs two; add a training sequence"
-        )
+        raise ValueError(f"{', '.join(sequences) or 'no sequence'}: holding one out needs two; add a training sequence")
     ranked = sorted(set(sequences), key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest())
     return set(ranked[: min(max(1, round(fraction * len(ranked))), len(ranked) - 1)])

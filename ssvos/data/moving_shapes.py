@@ -10,7 +10,7 @@ from ssvos.config import SyntheticConfig
 
 REFERENCE_WIDTH = 224  # speeds are given in pixels a frame at this width
 MAX_STEP = 6.0
-LEAVING_SHARE = 0.25  # of the shapes, whose path leads out of the frame
+LEAVING_SHARE = 0.12
 _SUBPIXEL_BITS = 4
 
 
@@ -175,9 +175,7 @@ def _draw_figure(radius: float, rng: np.random.Generator) -> Figure:
     )
 
 
-def _draw_path(
-    config: SyntheticConfig, radius: float, is_leaving: bool, rng: np.random.Generator
-) -> np.ndarray:
+def _draw_path(config: SyntheticConfig, radius: float, is_leaving: bool, rng: np.random.Generator) -> np.ndarray:
     """Centres (T, 2), walked at a varying speed along a curve.
 
     A leaving path starts at a side of the frame, goes out there and turns back.

@@ -45,7 +45,9 @@ def _with_roles(table: pa.Table, sources: list[SourceConfig], config: Config) ->
     role: dict[tuple[str, str, str], str] = {}
     for source in sources:
         own = [row for row in rows if row["dataset"] == source.name]
-        names = {split: {row["sequence"] for row in own if row["split"] == split} for split in (source.train, source.val)}
+        names = {
+            split: {row["sequence"] for row in own if row["split"] == split} for split in (source.train, source.val)
+        }
         if config.data.holdout_split:
             held = {row["sequence"] for row in own if row["split"] == config.data.holdout_split}
             names[source.train] -= held

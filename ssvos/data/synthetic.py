@@ -19,7 +19,7 @@ from ssvos.files import write_bytes, write_text
 from ssvos.labels import write_labels
 
 SPLITS: tuple[Split, ...] = ("train", "val")
-MIN_FIRST_SHARE = 0.012  # of the frame, visible of every object in the first frame
+MIN_FIRST_SHARE = 0.025
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,7 @@ def _place_shapes(config: SyntheticConfig, rng: np.random.Generator) -> list[tup
         if rng.random() < 0.5:
             labels.insert(int(rng.integers(count + 1)), 0)
         largest = min(config.object_share, 2 * config.object_share / count)
-        shapes = [
-            (label, draw_shape(config, shrink * rng.uniform(0.45 * largest, largest), rng))
-            for label in labels
-        ]
+        shapes = [(label, draw_shape(config, shrink * rng.uniform(0.45 * largest, largest), rng)) for label in labels]
         first = np.zeros((config.height, config.width), dtype=np.uint8)
         for label, shape in shapes:
             first[shape.coverage(0, first.shape) >= 0.5] = label
@@ -108,9 +105,7 @@ def _place_shapes(config: SyntheticConfig, rng: np.random.Generator) -> list[tup
         shrink = max(0.98 * shrink, 0.5)
 
 
-def _background(
-    config: SyntheticConfig, split: Split, index: int, rng: np.random.Generator
-) -> tuple[np.ndarray, str]:
+def _background(config: SyntheticConfig, split: Split, index: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
     """A canvas larger than the frame, (1.6 H, 1.6 W, 3) float32, and its photograph's name (or "").
 
     The clips of a split go round its photographs, so that a handful of clips does not show one of them alone.
@@ -150,9 +145,7 @@ def _object_texture(
         return match_colours(photo_texture(photo, shape, rng), background)
     others = [name for name in PHOTOS[split] if name != photo]
     texture = (
-        photo_texture(str(rng.choice(others)), shape, rng)
-        if rng.random() < 0.5
-        else pattern_texture(split, shape, rng)
+        photo_texture(str(rng.choice(others)), shape, rng) if rng.random() < 0.5 else pattern_texture(split, shape, rng)
     )
     return match_colours(texture, background) if is_camouflaged else texture
 
@@ -178,9 +171,7 @@ def _compose(
         if not alpha.any():
             continue
         matrix = layer.shape.texture_to_frame(t, layer.texture.shape[0])
-        skin = cv2.warpAffine(
-            layer.texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-        )
+        skin = cv2.warpAffine(layer.texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         height = cv2.GaussianBlur(alpha, (0, 0), 0.012 * config.width)
         slope = cv2.Sobel(height, cv2.CV_32F, 1, 0) + cv2.Sobel(height, cv2.CV_32F, 0, 1)
         skin *= (1.0 + layer.relief * 0.35 * slope / max(np.abs(slope).max(), 1e-6))[..., None]

@@ -141,9 +141,7 @@ def _cells(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     is_ground = np.ones(shape, dtype=np.uint8)
     count = int(np.prod(shape) / rng.uniform(60, 220)) + 2
     is_ground[rng.integers(shape[0], size=count), rng.integers(shape[1], size=count)] = 0
-    distance, label = cv2.distanceTransformWithLabels(
-        is_ground, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
+    distance, label = cv2.distanceTransformWithLabels(is_ground, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     grey = rng.random(int(label.max()) + 1, dtype=np.float32)[label]
     return np.clip(0.35 + 0.65 * grey - distance / distance.max() * 0.5, 0, 1)
 

@@ -16,21 +16,15 @@ from ssvos.scribbles.formats import decode_scribble
 _MIN_UNLABELLED = 0.1  # a scribble with less than this share of unlabelled pixels is a mask, or painted on 0
 
 
-def index_video(
-    root: Path, video: Video, on_frame: Callable[[], None] | None = None
-) -> tuple[list[dict], list[str]]:
+def index_video(root: Path, video: Video, on_frame: Callable[[], None] | None = None) -> tuple[list[dict], list[str]]:
     """Decode every file of one video: its rows of the index, and its faults. Pure but for `on_frame`."""
     if not video.frames:
         fault = f"{root / video.frame_dir}: listed in {video.split}, but has no frames; add them or unlist it"
         return [], [fault]
     rows: list[dict] = []
-    faults = [
-        f"{root / path}: no frame has this name, or two do; rename or remove it" for path in video.stray_paths
-    ]
+    faults = [f"{root / path}: no frame has this name, or two do; rename or remove it" for path in video.stray_paths]
     if not any(frame.mask_path or frame.scribble_path for frame in video.frames):
-        faults.append(
-            f"{root / video.frame_dir}: the video has neither masks nor scribbles; add some or unlist it"
-        )
+        faults.append(f"{root / video.frame_dir}: the video has neither masks nor scribbles; add some or unlist it")
     first_labelled = True
     for position, frame in enumerate(video.frames):
         row, frame_faults = _index_frame(root, video, frame, first_labelled)
@@ -71,9 +65,7 @@ def _index_frame(root: Path, video: Video, frame: VideoFrame, is_first: bool) ->
                 faults.append(str(error))
                 continue
             objects = list(object_ids(labels))
-            faults += [
-                f"{root / path}: {fault}" for fault in _label_faults(labels, size, path, frame, is_first)
-            ]
+            faults += [f"{root / path}: {fault}" for fault in _label_faults(labels, size, path, frame, is_first)]
     row = {
         "dataset": video.dataset,
         "split": video.split,

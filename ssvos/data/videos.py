@@ -18,9 +18,7 @@ class FaultyData(ValueError):
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = list(faults)
         lines = "".join(f"\n  {fault}" for fault in self.faults)
-        super().__init__(
-            self.faults[0] if len(self.faults) == 1 else f"{len(self.faults)} faults in the data:{lines}"
-        )
+        super().__init__(self.faults[0] if len(self.faults) == 1 else f"{len(self.faults)} faults in the data:{lines}")
 
     def __reduce__(self) -> tuple:
         return FaultyData, (self.faults,)
@@ -82,9 +80,7 @@ def read_sequences(source: SourceConfig, split: str) -> list[str]:
     """The sequences of one list, in the list's order. Raises FaultyData for an unknown list."""
     root = Path(source.root)
     if not source.root or not root.is_dir():
-        raise FaultyData(
-            [f"{source.root or source.name}: no such folder; set the root of source {source.name}"]
-        )
+        raise FaultyData([f"{source.root or source.name}: no such folder; set the root of source {source.name}"])
     if source.layout == "youtube-vos":
         if not (root / split / "meta.json").is_file():
             known = sorted(path.parent.name for path in root.glob("*/meta.json"))
@@ -93,9 +89,7 @@ def read_sequences(source: SourceConfig, split: str) -> list[str]:
     if source.layout == "folder" and split == ALL:
         return [path.name for path in _visible(root / "frames") if path.is_dir()]
     folders = (
-        [root]
-        if source.layout == "folder"
-        else [root / "ImageSets" / sub for sub in ("2017", "2016", "", "480p")]
+        [root] if source.layout == "folder" else [root / "ImageSets" / sub for sub in ("2017", "2016", "", "480p")]
     )
     paths = [folder / f"{split}.txt" for folder in folders if (folder / f"{split}.txt").is_file()]
     if not paths:
@@ -106,11 +100,7 @@ def read_sequences(source: SourceConfig, split: str) -> list[str]:
 
 
 def _known(names: list[str]) -> str:
-    return (
-        f"choose one of {', '.join(names)}"
-        if names
-        else "there is no list at all, write one with a sequence a line"
-    )
+    return f"choose one of {', '.join(names)}" if names else "there is no list at all, write one with a sequence a line"
 
 
 def _read_list(path: Path) -> list[str]:
@@ -132,9 +122,7 @@ def _read_meta(path: Path) -> dict[str, dict]:
                 int(object_id), entry["category"], list(entry.get("frames", ()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise FaultyData(
-            [f"{path}: not a YouTube-VOS meta.json ({reason}); take the one released with it"]
-        ) from error
+        raise FaultyData([f"{path}: not a YouTube-VOS meta.json ({reason}); take the one released with it"]) from error
     return videos
 
 
@@ -174,9 +162,7 @@ def _read_video(
         )
         for name in sorted(images, key=natural_key)
     )
-    strays = [
-        path for paths in (images, masks, scribbles) for same_name in paths.values() for path in same_name[1:]
-    ]
+    strays = [path for paths in (images, masks, scribbles) for same_name in paths.values() for path in same_name[1:]]
     strays += [paths[name][0] for paths in (masks, scribbles) for name in paths if name not in images]
     return Video(
         source.name,

@@ -1,4 +1,4 @@
-"""High-dimensional Gaussian filters K: an exact sum, and the permutohedral lattice (Adams et al. 2010) in plain PyTorch.
+"""Gaussian filters K in five dimensions: an exact sum, and the permutohedral lattice (Adams et al. 2010).
 
 Both hold one image batch's affinities K(i, j) = exp(-1/2 |f_i - f_j|^2), diagonal included, and apply K or its
 transpose to any number of channels. Gradients flow to the values, never to the features.
@@ -99,7 +99,7 @@ class _Apply(torch.autograd.Function):
 def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor]:
     """Points (N, d) -> the d+1 lattice vertices around each, (N, d+1, d) int64 (the last coordinate follows from the
     others, which sum to 0), and their barycentric weights, (N, d+1)."""
-    num_points, dim = features.shape
+    dim = features.shape[1]
     axis = torch.arange(1, dim + 1, device=features.device, dtype=features.dtype)
     # the lattice's blur has a standard deviation of sqrt(2/3) (d + 1) lattice units
     scaled = features * (dim + 1) * (2 / 3) ** 0.5 / (axis * (axis + 1)).sqrt()
@@ -136,7 +136,9 @@ def _index_vertices(vertices: Tensor, image: Tensor) -> tuple[Tensor, list[tuple
     place = torch.ones(dim + 1, dtype=torch.int64, device=vertices.device)
     place[1:] = extent.cumprod(0)
     if float(extent.double().prod()) * (int(image.max()) + 1) >= 2.0**63:
-        raise ValueError("loss.sigma_xy, loss.sigma_rgb: too small for this frame size; the lattice does not fit 64 bits")
+        raise ValueError(
+            "loss.sigma_xy, loss.sigma_rgb: too small for this frame size; the lattice does not fit 64 bits"
+        )
     packed = ((vertices - low) * place[:dim]).sum(dim=2) + (image * place[dim])[:, None]
     keys, index = torch.unique(packed, return_inverse=True)
     neighbours = []

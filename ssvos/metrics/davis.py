@@ -87,9 +87,7 @@ def score_sequence_davis2016(gt_dir: Path, pred_dir: Path, on_frame: OnFrame | N
     return stack_scores(frames, (1,), rows)
 
 
-def score_sequence_unsupervised(
-    gt_dir: Path, pred_dir: Path, on_frame: OnFrame | None = None
-) -> SequenceScores:
+def score_sequence_unsupervised(gt_dir: Path, pred_dir: Path, on_frame: OnFrame | None = None) -> SequenceScores:
     """Score one sequence by the DAVIS-2017 unsupervised protocol, in all its annotated frames.
 
     Pixels annotated as 255 are left out of both masks. Objects are as in `score_sequence`. Predicted ids are
@@ -110,9 +108,7 @@ def score_sequence_unsupervised(
         advance(on_frame)
     J, F = J[:num_proposals], F[:num_proposals]
     proposal_idx, object_idx = linear_sum_assignment(-(J.mean(axis=2) + F.mean(axis=2)) / 2)
-    return SequenceScores(
-        frames, ids, J[proposal_idx, object_idx], F[proposal_idx, object_idx], present[object_idx]
-    )
+    return SequenceScores(frames, ids, J[proposal_idx, object_idx], F[proposal_idx, object_idx], present[object_idx])
 
 
 def _score_pairs(gt: np.ndarray, pred: np.ndarray, J: np.ndarray, F: np.ndarray) -> None:
@@ -183,9 +179,7 @@ def _inner_frames(gt_dir: Path) -> tuple[str, ...]:
     """The annotated frames without the first, which was given, and the last."""
     frames = annotated_frames(gt_dir)
     if len(frames) < 3:
-        raise ValueError(
-            f"{gt_dir}: {len(frames)} annotated frames; at least 3 needed, first and last are not scored"
-        )
+        raise ValueError(f"{gt_dir}: {len(frames)} annotated frames; at least 3 needed, first and last are not scored")
     return frames[1:-1]
 
 
@@ -195,7 +189,5 @@ def _first_ids(gt_dir: Path) -> tuple[int, ...]:
     labels = read_labels(path)
     num_objects = int(labels[labels != UNLABELLED].max(initial=BACKGROUND))
     if num_objects == 0:
-        raise ValueError(
-            f"{path}: no object in the first annotation, so there is nothing to score; leave it out"
-        )
+        raise ValueError(f"{path}: no object in the first annotation, so there is nothing to score; leave it out")
     return tuple(range(1, num_objects + 1))

@@ -78,9 +78,7 @@ def score_masks(gt: np.ndarray, pred: np.ndarray, tolerance: int | None = None) 
     return region_similarity(gt, pred), contour_accuracy(gt, pred, tolerance)
 
 
-def score_objects(
-    gt: np.ndarray, pred: np.ndarray, ids: Sequence[int]
-) -> tuple[list[float], list[float], list[bool]]:
+def score_objects(gt: np.ndarray, pred: np.ndarray, ids: Sequence[int]) -> tuple[list[float], list[float], list[bool]]:
     """J, F and presence of each of `ids` in one frame, whose labels are (H, W) uint8."""
     tolerance = contour_tolerance(*gt.shape)
     # Masks of whole frames would cost more in fresh memory than all the arithmetic.
@@ -107,9 +105,7 @@ def stack_scores(
 ) -> SequenceScores:
     """Put together what `score_objects` gave for each of T frames."""
     J, F, present = zip(*rows, strict=True)
-    return SequenceScores(
-        tuple(frames), tuple(ids), np.array(J).T, np.array(F).T, np.array(present, dtype=bool).T
-    )
+    return SequenceScores(tuple(frames), tuple(ids), np.array(J).T, np.array(F).T, np.array(present, dtype=bool).T)
 
 
 def find_sequences(gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None) -> tuple[str, ...]:
@@ -120,14 +116,10 @@ def find_sequences(gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None
     """
     for folder, content in ((gt_dir, "annotations"), (pred_dir, "predictions")):
         if not Path(folder).is_dir():
-            raise FileNotFoundError(
-                f"{folder}: no such folder of {content}; expected <sequence>/<frame>.png in it"
-            )
+            raise FileNotFoundError(f"{folder}: no such folder of {content}; expected <sequence>/<frame>.png in it")
     names = _folder_names(gt_dir) if sequences is None else list(sequences)
     if not names:
-        raise ValueError(
-            f"{gt_dir}: no sequence to score; expected folders <sequence>/<frame>.png and a filled list"
-        )
+        raise ValueError(f"{gt_dir}: no sequence to score; expected folders <sequence>/<frame>.png and a filled list")
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{gt_dir}: sequence {name!r} is listed twice; list it once")
@@ -146,9 +138,7 @@ def _folder_names(gt_dir: Path) -> list[str]:
     entries = sorted(entry for entry in Path(gt_dir).iterdir() if not entry.name.startswith("."))
     for entry in entries:
         if not entry.is_dir():
-            raise ValueError(
-                f"{entry}: expected only folders <sequence>/ of annotations here; move this file away"
-            )
+            raise ValueError(f"{entry}: expected only folders <sequence>/ of annotations here; move this file away")
     return [entry.name for entry in entries]
 
 
@@ -173,9 +163,7 @@ def require_predictions(pred_dir: Path, frames: Iterable[str]) -> None:
     for frame in frames:
         path = Path(pred_dir) / f"{frame}.png"
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: no prediction for this annotated frame; predict every scored frame"
-            )
+            raise FileNotFoundError(f"{path}: no prediction for this annotated frame; predict every scored frame")
 
 
 def read_pair(gt_dir: Path, pred_dir: Path, frame: str, max_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -191,7 +179,5 @@ def read_pair(gt_dir: Path, pred_dir: Path, frame: str, max_id: int) -> tuple[np
             f"{gt.shape[1]} x {gt.shape[0]}; predict at the annotation's size"
         )
     if pred.max() > max_id:
-        raise ValueError(
-            f"{path}: predicted id {pred.max()}, but ids end at {max_id} here; use the annotation's ids"
-        )
+        raise ValueError(f"{path}: predicted id {pred.max()}, but ids end at {max_id} here; use the annotation's ids")
     return gt, pred

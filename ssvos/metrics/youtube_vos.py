@@ -64,18 +64,14 @@ def evaluate_youtube_vos(
     Raises FileNotFoundError or ValueError, before anything is scored where a folder or file is missing.
     """
     if convention not in CONVENTIONS:
-        raise ValueError(
-            f"convention {convention!r} is unknown; choose one of {', '.join(get_args(Convention))}"
-        )
+        raise ValueError(f"convention {convention!r} is unknown; choose one of {', '.join(get_args(Convention))}")
     gt_dir, pred_dir = Path(gt_dir), Path(pred_dir)
     objects_of, train_objects = read_meta(meta), read_meta(train_meta)
     seen = {item.category for items in train_objects.values() for item in items}
     counted = {}
     for video in find_sequences(gt_dir, pred_dir, sequences):
         if video not in objects_of:
-            raise ValueError(
-                f"{meta}: video {video!r} is not listed; give the meta.json that belongs to {gt_dir}"
-            )
+            raise ValueError(f"{meta}: video {video!r} is not listed; give the meta.json that belongs to {gt_dir}")
         counted[video] = _counted_objects(annotated_frames(gt_dir / video), objects_of[video], convention)
         require_predictions(pred_dir / video, counted[video])
     objects = {}
@@ -87,9 +83,7 @@ def evaluate_youtube_vos(
                 J, F = np.mean(scores[item.object_id], axis=0).tolist()
                 objects[f"{video}_{item.object_id}"] = {"J": J, "F": F, "seen": item.category in seen}
     if not objects:
-        raise ValueError(
-            f"{gt_dir}: no object of {meta} has an annotated frame that counts; check that they match"
-        )
+        raise ValueError(f"{gt_dir}: no object of {meta} has an annotated frame that counts; check that they match")
     return {"global": _split_means(objects.values()), "objects": objects}
 
 

@@ -21,7 +21,7 @@ class Strokes(NamedTuple):
 
 
 def gather_strokes(features: Tensor, has_stroke: Tensor) -> Strokes:
-    """Collect the features (N, C, H, W) where `has_stroke` (N, H, W) is true, so that attention never builds HW x HW."""
+    """Collect the features (N, C, H, W) where `has_stroke` (N, H, W) is true, so attention never builds HW x HW."""
     flat = has_stroke.flatten(1)
     longest = max(1, int(flat.sum(dim=1).max()))
     position = flat.int().argsort(dim=1, descending=True, stable=True)[:, :longest]

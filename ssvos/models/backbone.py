@@ -1,4 +1,4 @@
-"""ResNet with torchvision's parameter names, cut where the network needs it: layer3 before the attention, layer4 after."""
+"""ResNet with torchvision's parameter names, cut where the network needs it: attention lies after layer3."""
 
 import hashlib
 import re
@@ -119,9 +119,7 @@ class ResNet(nn.Module):
         self.bn1 = _norm(config.norm, width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.channels = {
-            f"layer{i + 1}": width * 2**i * block.expansion for i in range(4)
-        }
+        self.channels = {f"layer{i + 1}": width * 2**i * block.expansion for i in range(4)}
         in_channels = width
         for i, depth in enumerate(depths):
             layer = []

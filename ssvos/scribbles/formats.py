@@ -25,9 +25,7 @@ def decode_scribble(data: bytes, name: str | Path = "scribble") -> np.ndarray:
 def read_scribble(path: str | Path) -> np.ndarray:
     """Read a scribble PNG in our own convention, (H, W) uint8; errors as in `labels.read_labels`."""
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{path}: no such scribble; expected a palette PNG, 255 where nothing is drawn"
-        )
+        raise FileNotFoundError(f"{path}: no such scribble; expected a palette PNG, 255 where nothing is drawn")
     return decode_scribble(Path(path).read_bytes(), path)
 
 
@@ -72,9 +70,7 @@ def _strokes_of(path: str | Path) -> list[list]:
         raise ValueError(f"{path}: not JSON ({error}); expected a DAVIS-interactive scribble file") from error
     frames = content.get("scribbles") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not all(isinstance(strokes, list) for strokes in frames):
-        raise ValueError(
-            f'{path}: no list of strokes per frame under "scribbles"; expected DAVIS-interactive JSON'
-        )
+        raise ValueError(f'{path}: no list of strokes per frame under "scribbles"; expected DAVIS-interactive JSON')
     return frames
 
 
@@ -87,13 +83,9 @@ def _parse_stroke(path: str | Path, frame_idx: int, stroke: dict) -> tuple[int, 
             f'{path}: frame {frame_idx} has a stroke without "path" (numbers) or "object_id"; draw it again'
         ) from error
     if type(object_id) is not int or not 0 <= object_id < UNLABELLED:
-        raise ValueError(
-            f"{path}: frame {frame_idx} has object_id {object_id!r}; expected 0 (background) to 254"
-        )
+        raise ValueError(f"{path}: frame {frame_idx} has object_id {object_id!r}; expected 0 (background) to 254")
     if points.ndim != 2 or points.shape[1] != 2 or not ((points >= 0) & (points <= 1)).all():
-        raise ValueError(
-            f"{path}: frame {frame_idx} has a path that is not [x, y] pairs from 0 to 1; rescale it"
-        )
+        raise ValueError(f"{path}: frame {frame_idx} has a path that is not [x, y] pairs from 0 to 1; rescale it")
     return object_id, points
 
 

@@ -49,9 +49,7 @@ def scribble_row(row: Mapping, root: Path, config: ScribbleConfig) -> dict:
         seed = config.seed
         scribble = simulate_scribble(mask, scribble_rng(seed, row["sequence"], row["frame"]), config)
     else:
-        raise ValueError(
-            f"{root / row['image_path']}: neither a mask nor a scribble; give one or leave the frame out"
-        )
+        raise ValueError(f"{root / row['image_path']}: neither a mask nor a scribble; give one or leave the frame out")
     coverage, foreground = stroke_shares(scribble)
     check = asdict(check_against_mask(scribble, mask)) if mask is not None else {}
     values = {

@@ -60,9 +60,7 @@ def test_halving_labels_a_pixel_by_what_covers_most_of_it():
 
 def test_doubling_repeats_every_pixel():
     scribble = a_scribble()
-    np.testing.assert_array_equal(
-        resize_scribble(scribble, 120, 160), scribble.repeat(2, axis=0).repeat(2, axis=1)
-    )
+    np.testing.assert_array_equal(resize_scribble(scribble, 120, 160), scribble.repeat(2, axis=0).repeat(2, axis=1))
 
 
 def test_the_same_size_changes_nothing_and_nothing_labelled_stays_so():
@@ -108,9 +106,7 @@ def test_what_comes_in_from_outside_is_unlabelled():
     assert turned[0, 0] == turned[0, -1] == turned[-1, 0] == turned[-1, -1] == 255
 
 
-@pytest.mark.parametrize(
-    "warp", [varied(scale=1.7), varied(rotation=30.0), varied(scale=1.2, shift=(0.1, 0.05))]
-)
+@pytest.mark.parametrize("warp", [varied(scale=1.7), varied(rotation=30.0), varied(scale=1.2, shift=(0.1, 0.05))])
 def test_a_warped_stroke_lies_on_the_warped_image_of_its_object(warp):
     """Paint the object's stroke: where the warped scribble says object, the warped frame has its colour."""
     scribble = a_scribble()

@@ -152,9 +152,7 @@ def test_a_clip_is_varied_alike_on_all_its_frames_and_the_same_every_time(labell
     torch.testing.assert_close(flipped["frames"], plain["frames"].flip(-1))
     assert torch.equal(flipped["target"], plain["target"].flip(-1))
     wild = AugmentConfig(flip=0.5, reverse=0.5, scale_max=1.5, rotation=20.0, colour=0.5)
-    for first, again in zip(
-        item(labelled, augment=wild).values(), item(labelled, augment=wild).values(), strict=True
-    ):
+    for first, again in zip(item(labelled, augment=wild).values(), item(labelled, augment=wild).values(), strict=True):
         assert torch.equal(first, again)
 
 

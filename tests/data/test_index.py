@@ -256,9 +256,7 @@ def test_the_listing_digest_notices_names_and_sizes_alone(root):
     assert len({before, longer, fingerprint_listing(root)}) == 3
 
 
-@pytest.mark.parametrize(
-    ("num", "fraction", "expected"), [(2, 0.01, 1), (2, 0.99, 1), (30, 0.15, 4), (5, 0.99, 4)]
-)
+@pytest.mark.parametrize(("num", "fraction", "expected"), [(2, 0.01, 1), (2, 0.99, 1), (30, 0.15, 4), (5, 0.99, 4)])
 def test_holding_out_takes_at_least_one_and_never_all(num, fraction, expected):
     names = [f"s{idx}" for idx in range(num)]
     chosen = hold_out(names, fraction, seed=1)

@@ -10,18 +10,13 @@ from ssvos.data.videos import FaultyData
 
 def roles(table) -> dict[str, set[str]]:
     rows = table.select(["split", "sequence"]).to_pylist()
-    return {
-        split: {row["sequence"] for row in rows if row["split"] == split}
-        for split in ("train", "holdout", "val")
-    }
+    return {split: {row["sequence"] for row in rows if row["split"] == split} for split in ("train", "holdout", "val")}
 
 
 def prepared(data: TinyData, *sources: dict, **changes):
     """Index of DAVIS-layout sources that all lie where the embedded data set was rendered."""
     root = str(data.roots["embedded"])
-    made = tuple(
-        SourceConfig(**({"name": "a", "layout": "davis", "root": root} | source)) for source in sources
-    )
+    made = tuple(SourceConfig(**({"name": "a", "layout": "davis", "root": root} | source)) for source in sources)
     config: Config = data.config.model_copy(
         update={"data": data.config.data.model_copy(update={"sources": made} | changes)}
     )
@@ -89,8 +84,6 @@ def test_roots_are_absolute_whatever_the_source(tiny_data, monkeypatch, tmp_path
         SourceConfig(name="made", layout="embedded"),
         SourceConfig(name="given", layout="davis", root="data/davis"),
     )
-    config = tiny_data.config.model_copy(
-        update={"data": tiny_data.config.data.model_copy(update={"sources": sources})}
-    )
+    config = tiny_data.config.model_copy(update={"data": tiny_data.config.data.model_copy(update={"sources": sources})})
     found = source_roots(config, tmp_path / "made-here")
     assert found == {"made": tmp_path / "made-here", "given": tmp_path / "data" / "davis"}

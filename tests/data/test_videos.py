@@ -50,9 +50,7 @@ def test_the_2017_list_goes_before_the_2016_list(tmp_path):
 @pytest.mark.parametrize("layout", ["davis", "embedded"])
 def test_davis_frames_come_with_their_masks_in_natural_order(tmp_path, layout):
     write(tmp_path / "ImageSets/2017/train.txt", "a\n")
-    touch(
-        tmp_path, *(f"JPEGImages/480p/a/{n}.jpg" for n in ("f10", "f9", "._f9")), "Annotations/480p/a/f9.png"
-    )
+    touch(tmp_path, *(f"JPEGImages/480p/a/{n}.jpg" for n in ("f10", "f9", "._f9")), "Annotations/480p/a/f9.png")
     (video,) = read_source(source(tmp_path, layout), "train")
     assert (video.dataset, video.split, video.sequence) == ("made", "train", "a")
     assert [frame.name for frame in video.frames] == ["f9", "f10"]

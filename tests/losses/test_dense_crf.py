@@ -122,9 +122,7 @@ def natural_case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("normalization", "tolerance"), [("row", 0.02), ("pixel", 0.05), ("none", 0.05)])
-def test_on_a_photograph_the_lattice_is_close_to_the_exact_sum_in_value_and_gradient(
-    normalization, tolerance
-):
+def test_on_a_photograph_the_lattice_is_close_to_the_exact_sum_in_value_and_gradient(normalization, tolerance):
     frames, probs = natural_case()
     found = []
     for kind in ("exact", "lattice"):

@@ -57,9 +57,7 @@ def test_unregularized_frames_take_no_gradient_from_the_regularizer():
     prediction, frames, _ = case()
     logits = prediction.logits.clone().requires_grad_()
     nothing = torch.full((2, 3, 20, 30), 255, dtype=torch.uint8)
-    terms = joint_loss(
-        prediction._replace(logits=logits), frames, nothing, CONFIG, 0.0, torch.tensor([[2], [0]])
-    )
+    terms = joint_loss(prediction._replace(logits=logits), frames, nothing, CONFIG, 0.0, torch.tensor([[2], [0]]))
     terms.total.backward()
     touched = logits.grad.abs().amax(dim=(2, 3, 4)) > 0
     assert touched.tolist() == [[False, False, True], [True, False, False]]

@@ -102,9 +102,7 @@ def test_decay_compares_the_official_bins(row):
     assert statistics(values)["decay"] == close(decay)
 
 
-@pytest.mark.parametrize(
-    "row", PRIMITIVES["long_sequence_quirk"]["rows"], ids=lambda row: f"{row['n']}_frames"
-)
+@pytest.mark.parametrize("row", PRIMITIVES["long_sequence_quirk"]["rows"], ids=lambda row: f"{row['n']}_frames")
 def test_decay_holds_beyond_255_frames(row):
     assert statistics(np.linspace(1, 0, row["n"]))["decay"] == close(row["decay_with_integer_indices"])
 
@@ -188,9 +186,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     assert peaks[1] < peaks[0] + 240 * 320
 
 
-@pytest.mark.skipif(
-    "SSVOS_REAL_DATA" not in os.environ, reason="SSVOS_REAL_DATA names no folder of real clips"
-)
+@pytest.mark.skipif("SSVOS_REAL_DATA" not in os.environ, reason="SSVOS_REAL_DATA names no folder of real clips")
 def test_real_predictions_score_near_their_published_figures():
     root = Path(os.environ["SSVOS_REAL_DATA"])
     published = json.loads((root / "published_davis2016_val14.json").read_text(encoding="utf-8"))["methods"]

@@ -85,14 +85,10 @@ def test_colour_prediction_is_named(evaluate, folders):
     one_line_error(evaluate, folders, folders[1] / "a/00001.png", "RGB")
 
 
-@pytest.mark.parametrize(
-    ("evaluate", "object_id"), [(evaluate_davis2017, 3), (evaluate_davis2017_unsupervised, 21)]
-)
+@pytest.mark.parametrize(("evaluate", "object_id"), [(evaluate_davis2017, 3), (evaluate_davis2017_unsupervised, 21)])
 def test_predicted_id_above_the_allowed_ones_is_named(evaluate, object_id, folders):
     write_labels(folders[1] / "b/00001.png", np.full((20, 30), object_id, dtype=np.uint8))
-    one_line_error(
-        evaluate, folders, folders[1] / "b/00001.png", f"id {object_id}", f"end at {object_id - 1}"
-    )
+    one_line_error(evaluate, folders, folders[1] / "b/00001.png", f"id {object_id}", f"end at {object_id - 1}")
 
 
 @pytest.mark.parametrize("evaluate", EVALUATIONS)

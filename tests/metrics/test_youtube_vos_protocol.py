@@ -44,9 +44,7 @@ def test_listed_videos_alone_are_scored_and_an_empty_split_has_no_figure(tmp_pat
     assert set(result["objects"]) == {"897f0ca214_1", "897f0ca214_4"}
     all_unseen = evaluate_youtube_vos(GT, PRED, META, write_meta(tmp_path, {}), sequences=["897f0ca214"])
     assert all_unseen["global"]["G"] is None and all_unseen["global"]["J_seen"] is None
-    assert all_unseen["global"]["J_unseen"] == close(
-        np.mean([row["J"] for row in result["objects"].values()])
-    )
+    assert all_unseen["global"]["J_unseen"] == close(np.mean([row["J"] for row in result["objects"].values()]))
 
 
 def write_meta(folder: Path, objects: dict) -> Path:

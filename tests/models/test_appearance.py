@@ -47,8 +47,7 @@ def slow_gaussian(x, weights, rho, epsilon: float) -> tuple[list[float], list[fl
 def slow_scores(x, gaussians) -> list[list[float]]:
     return [
         [
-            -0.5
-            * sum(math.log(v) + (value - m) ** 2 / v for value, m, v in zip(p, mean, variance, strict=True))
+            -0.5 * sum(math.log(v) + (value - m) ** 2 / v for value, m, v in zip(p, mean, variance, strict=True))
             for mean, variance in gaussians
         ]
         for p in x
@@ -72,8 +71,7 @@ def slow_fit(x, y, rho, epsilon: float, old=None, rate: float = 1.0):
         if old is None:
             return new
         return tuple(
-            [(1 - rate) * a + rate * b for a, b in zip(old[k][part], new[part], strict=True)]
-            for part in (0, 1)
+            [(1 - rate) * a + rate * b for a, b in zip(old[k][part], new[part], strict=True)] for part in (0, 1)
         )
 
     base = [move(k, slow_gaussian(x, [label[k] for label in y], rho[k], epsilon)) for k in (0, 1)]
@@ -129,9 +127,7 @@ def test_log_scores_equal_a_slow_loop_and_the_other_outputs_follow_from_them():
     scores = module.score(features, gaussians)
     for n in range(2):
         expected = slow_scores(columns(features[n]), as_lists(gaussians, n))
-        torch.testing.assert_close(
-            scores[n].detach().flatten(1).T, torch.tensor(expected, dtype=scores.dtype)
-        )
+        torch.testing.assert_close(scores[n].detach().flatten(1).T, torch.tensor(expected, dtype=scores.dtype))
     torch.testing.assert_close(appearance(output="mean_log_scores").score(features, gaussians), scores / D)
     expected = scores.exp() / scores.exp().sum(dim=1, keepdim=True)
     torch.testing.assert_close(appearance(output="posteriors").score(features, gaussians), expected)
@@ -169,9 +165,7 @@ def test_the_residual_pair_finds_what_the_base_pair_gets_wrong():
     """A foreground of two far colours, one of them the background's: a single Gaussian misses that part."""
     module = appearance(pseudo_count=0.01)
     colours = torch.tensor([0.0, 0.1, -0.1, 0.0, 6.0, 6.1, 5.9, 0.05], dtype=torch.float64)
-    foreground = torch.tensor(
-        [0.0, 0, 0, 0, 1, 1, 1, 1], dtype=torch.float64
-    )  # the last one looks like background
+    foreground = torch.tensor([0.0, 0, 0, 0, 1, 1, 1, 1], dtype=torch.float64)  # the last one looks like background
     features = colours.expand(1, D, -1).reshape(1, D, H, W)
     labels = torch.stack([1 - foreground, foreground]).reshape(1, 2, H, W)
     missed_foreground = module.fit(features, labels).mean[0, 2]

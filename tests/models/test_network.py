@@ -24,9 +24,7 @@ def scribbles(height: int, width: int, count: int) -> torch.Tensor:
 
 
 def clip(height: int, width: int, length: int = 3, batch: int = 1) -> torch.Tensor:
-    return torch.rand(
-        batch, length, 3, height, width, generator=torch.Generator().manual_seed(height + batch)
-    )
+    return torch.rand(batch, length, 3, height, width, generator=torch.Generator().manual_seed(height + batch))
 
 
 def stepwise(network: Network, frames: torch.Tensor, scribble: torch.Tensor, owner=None):
@@ -186,9 +184,7 @@ def test_a_scribble_of_one_label_alone_gives_finite_predictions_and_gradients(la
 def test_attention_at_scale_zero_is_no_attention():
     with_attention, without = make_network(), make_network(attention=AttentionConfig(kind="none"))
     torch.nn.init.zeros_(with_attention.attention.scale)
-    without.load_state_dict(
-        {k: v for k, v in with_attention.state_dict().items() if not k.startswith("attention.")}
-    )
+    without.load_state_dict({k: v for k, v in with_attention.state_dict().items() if not k.startswith("attention.")})
     frames, scribble = clip(48, 64), scribbles(48, 64, 1)
     with torch.no_grad():
         torch.testing.assert_close(with_attention(frames, scribble).logits, without(frames, scribble).logits)

@@ -45,9 +45,7 @@ def test_a_missing_scribble_is_named(tmp_path):
 
 
 def test_davis_json_draws_from_first_to_last_pixel(tmp_path):
-    path = write_json(
-        tmp_path / "a.json", [[], [stroke([[0, 0.5], [1, 0.5]], 3), stroke([[0.5, 0], [0.5, 1]], 0)]]
-    )
+    path = write_json(tmp_path / "a.json", [[], [stroke([[0, 0.5], [1, 0.5]], 3), stroke([[0.5, 0], [0.5, 1]], 0)]])
     scribbles = read_davis_json(path, (5, 7), width=1)
     expected = np.full((5, 7), 255)
     expected[2], expected[:, 3] = 3, 0  # the later stroke covers the earlier one

@@ -70,9 +70,7 @@ def test_a_folder_of_shards_reads_as_one_store_and_survives_pickling(tmp_path, r
     store = pickle.loads(pickle.dumps(read_store(tmp_path / "shards")))
     assert sorted(store) == sorted(("made", row["sequence"], row["frame"]) for row in rows)
     for row in rows:
-        np.testing.assert_array_equal(
-            store["made", row["sequence"], row["frame"]], decode_scribble(row["png"])
-        )
+        np.testing.assert_array_equal(store["made", row["sequence"], row["frame"]], decode_scribble(row["png"]))
 
 
 def test_shares_and_counts_of_a_row_are_those_of_its_labels(rows):
