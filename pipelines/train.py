@@ -8,7 +8,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from pipelines import tracking
@@ -118,7 +117,7 @@ def _worker(job: dict) -> None:
             return
         job["rows"].put((metrics, epoch.line(job["label"], stage.epochs)))
         with tempfile.TemporaryDirectory() as folder:
-            torch.save(asdict(epoch.progress), Path(folder) / _STATE)
+            torch.save(vars(epoch.progress), Path(folder) / _STATE)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     network = first_network(config, job["start"])

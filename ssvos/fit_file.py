@@ -26,8 +26,7 @@ def fit_from_file(path: Path, say: Callable[[str], None], tracked: Tracked, devi
     folder, request = path.parent.absolute(), settings.fit
     out = folder / request.out
     config = Config.model_validate(settings.model_dump(exclude={"fit"}, mode="json"))
-    roots = source_roots(config, out / "embedded")
-    roots = {name: folder / root for name, root in roots.items()}
+    roots = source_roots(config, out / "embedded", folder)
     index = folder / request.index if request.index else out / "index.parquet"
     if not request.index:
         write_index(prepare(config, roots, tracked), index)

@@ -1,6 +1,7 @@
 """`ssvos segment`: a folder of frames or a video file, a scribble, a checkpoint -> a palette PNG a frame."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,8 @@ def segment_video(
     full_size: bool,
     tracked: Tracked,
 ) -> int:
-    """Write masks (and overlay.mp4) to `out`; returns the number of frames. Everything is checked before the first
-    file is written; a frame that fails to decode stops the run and is named."""
+    """Write masks (and overlay.mp4) to `out`; returns the number of frames. Checkpoint, scribble and first frame are
+    checked before anything is written; a later frame that fails to decode stops the run and is named."""
     network, info = load_checkpoint(checkpoint)
     network.to(choose_device(device))
     paths = _frame_paths(source) if source.is_dir() else None
@@ -51,19 +52,15 @@ def segment_video(
     if not footage.names:
         raise ValueError(f"{scribble}: its frame {first} is beyond the end of {source}")
     size = None if full_size else _inner_size(info.size, labels.shape)
-    writer = VideoWriter(out / "overlay.mp4", footage.rate) if with_overlay else None
+    video = VideoWriter(out / "overlay.mp4", footage.rate) if with_overlay else nullcontext()
     frames, shown = _twice(footage.frames)
-    with tracked("segmenting", len(footage.names)) as advance:
-        count = 0
+    with tracked("segmenting", len(footage.names)) as advance, video as writer:
         for name, mask in zip(footage.names, segment(network, frames, {0: labels}, size), strict=True):
             write_labels(out / f"{name}.png", mask)
             if writer:
                 writer.write(overlay(shown[0], mask))
-            count += 1
             advance()
-    if writer:
-        writer.close()
-    return count
+    return len(footage.names)
 
 
 def _twice(frames: Iterator[np.ndarray]) -> tuple[Iterator[np.ndarray], list[np.ndarray]]:

@@ -112,7 +112,7 @@ def fit(
 
     In an initialised process group every rank calls this with the same arguments; a global batch is shared out by
     rank, so that the same clips make up a step whatever the number of workers.
-    report: called on every rank after each epoch. resume: a progress to go on from. num_loaders: reading processes.
+    report: called on every rank after each epoch; the progress it is given goes on changing afterwards. resume: a progress to go on from. num_loaders: reading processes.
     Raises ValueError if the batch cannot be shared out, FloatingPointError if the loss is not finite.
     """
     if stage.batch_clips % _world_size():
@@ -259,7 +259,7 @@ def _record(progress: Progress, row: dict[str, float], network: Network, optimiz
     progress.history.append(row)
     progress.weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     progress.optimizer = optimizer.state_dict()
-    if row["holdout_score"] > progress.best_score:
+    if not progress.best_weights or row["holdout_score"] > progress.best_score:
         progress.best_score, progress.best_epoch = row["holdout_score"], progress.epoch
         progress.best_weights = progress.weights
 

@@ -14,10 +14,14 @@ from ssvos.data.videos import FaultyData
 Tracked = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
-def source_roots(config: Config, embedded: Path) -> dict[str, Path]:
-    """Root folder of each source, absolute: workers elsewhere have another working directory."""
+def source_roots(config: Config, embedded: Path, base: Path | None = None) -> dict[str, Path]:
+    """Root folder of each source, absolute: workers elsewhere have another working directory.
+
+    embedded: where the project's own clips lie. base: what relative roots count from; the working directory.
+    """
+    base = (base or Path()).absolute()
     return {
-        source.name: (embedded if source.layout == "embedded" else Path(source.root).expanduser()).absolute()
+        source.name: embedded.absolute() if source.layout == "embedded" else base / Path(source.root).expanduser()
         for source in config.data.sources
     }
 

@@ -36,13 +36,19 @@ def count_frames(path: Path) -> tuple[int, float]:
 
 
 class VideoWriter:
-    """Writes frames to an H.264 MP4; the file appears, whole, when `close` is called."""
+    """Writes frames to an H.264 MP4: `with VideoWriter(path, rate) as video: video.write(frame)`.
+
+    The file appears whole when the block ends, and not at all if it ends with an error. rate: frames a second.
+    """
 
     def __init__(self, path: Path, rate: float):
         self._target = atomic_path(path)
-        self._container = av.open(str(self._target.__enter__()), "w", format="mp4")
         self._rate = Fraction(rate).limit_denominator(1001)
         self._stream = None
+
+    def __enter__(self) -> "VideoWriter":
+        self._container = av.open(str(self._target.__enter__()), "w", format="mp4")
+        return self
 
     def write(self, frame: np.ndarray) -> None:
         """Add a frame (H, W, 3) uint8 RGB; an odd last row or column is cut, H.264's colour needs even sides."""
@@ -53,8 +59,12 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
         self._container.mux(self._stream.encode(picture))
 
-    def close(self) -> None:
-        if self._stream is not None:
+    def __exit__(self, kind, error, trace) -> None:
+        if self._stream is not None and error is None:
             self._container.mux(self._stream.encode(None))
         self._container.close()
-        self._target.__exit__(None, None, None)
+        try:
+            self._target.__exit__(kind, error, trace)
+        except BaseException as raised:
+            if raised is not error:  # atomic_path raises the block's own error again; `with` does that itself
+                raise

@@ -68,13 +68,15 @@ class Appearance(nn.Module):
 
     def _statistics(self, features: Tensor, weights: Tensor, components: slice) -> Gaussians:
         total = weights.sum(dim=(2, 3)) + self.config.pseudo_count
-        flat_weights, flat = weights.flatten(2), features.flatten(2)
-        mean = torch.einsum("nkp,ndp->nkd", flat_weights, flat) / total[..., None]
+        flat_weights = weights.flatten(2)
+        mean = torch.einsum("nkp,ndp->nkd", flat_weights, features.flatten(2)) / total[..., None]
+        # spreads do not change when all is shifted; near 0 their squares lose no digits
+        centre = features.detach().mean(dim=(2, 3))
+        flat, shifted = features.flatten(2) - centre[..., None], mean - centre[:, None]
         # sum of w (x - mean)^2 without building a (N, K, D, p) tensor; exact for any total of the weights
         square = torch.einsum("nkp,ndp->nkd", flat_weights, flat**2)
-        weight_sum = flat_weights.sum(dim=2)[..., None]
-        first = mean * total[..., None]  # the plain weighted sum of x
-        spread = square - 2 * mean * first + weight_sum * mean**2
+        first = torch.einsum("nkp,ndp->nkd", flat_weights, flat)
+        spread = square - 2 * shifted * first + flat_weights.sum(dim=2)[..., None] * shifted**2
         variance = relu(spread) / total[..., None] + softplus(self.rho[components])
         return Gaussians(mean, variance)
 
@@ -86,8 +88,10 @@ class Appearance(nn.Module):
 
 def log_scores(features: Tensor, gaussians: Gaussians) -> Tensor:
     """-1/2 sum_d (log var + (x - mean)^2 / var): features (N, D, h, w), K components -> (N, K, h, w)."""
-    mean, precision = gaussians.mean, 1.0 / gaussians.variance
-    flat = features.flatten(2)
+    precision = 1.0 / gaussians.variance
+    # distances do not change when all is shifted; near 0 their squares lose no digits
+    centre = gaussians.mean.detach().mean(dim=1)
+    mean, flat = gaussians.mean - centre[:, None], features.flatten(2) - centre[..., None]
     distance = (
         torch.einsum("nkd,ndp->nkp", precision, flat**2)
         - 2 * torch.einsum("nkd,ndp->nkp", precision * mean, flat)
