@@ -39,7 +39,7 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cpus = int(ray.cluster_resources().get("CPU", 1))
     actors = max(1, min(len(videos), gpus or cpus))
-    dataset = data.from_items([{"video": k} for k in range(len(videos))]).repartition(len(videos))
+    dataset = data.from_items([{"video": k} for k in range(len(videos))], override_num_blocks=len(videos))
     results = dataset.map(
         _Predictor,
         fn_constructor_kwargs={
@@ -55,7 +55,8 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
             }
         },
         compute=data.ActorPoolStrategy(size=actors),
-        num_cpus=0 if gpus else 1,
+        # actors that held every CPU would leave none for Ray Data's own tasks, and both would wait for ever
+        num_cpus=0.1 if gpus else 0.5,
         num_gpus=1 if gpus else 0,
     ).take_all()
     return sorted(results, key=lambda row: row["sequence"])

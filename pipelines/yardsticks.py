@@ -46,7 +46,7 @@ def _answer_all(config: Config, layout: Layout, out: Path) -> None:
         "roots": {name: str(root) for name, root in layout.roots(config).items()},
         "out": str(out.absolute()),
     }
-    videos = data.from_items([{"video": k} for k in range(count)]).repartition(count)
+    videos = data.from_items([{"video": k} for k in range(count)], override_num_blocks=count)
     videos.map(_answer, fn_kwargs={"job": job}, num_cpus=1).take_all()
 
 

@@ -36,7 +36,7 @@ class SyntheticConfig(FrozenConfig):
     width: Annotated[int, Field(ge=32)] = 224
     max_objects: Annotated[int, Field(ge=1, le=8)] = 3
     object_share: Annotated[float, Field(gt=0.0, le=0.4)] = 0.26
-    speed: Positive = 2.4
+    speed: Positive = 3.0
     camouflage: Fraction = 0.6
 
 
@@ -159,6 +159,7 @@ class StageConfig(FrozenConfig):
     decay: the learning rate's factor an epoch. auxiliary_weight: weight of the coarse branch's pCE.
     regularized_frames: on how many frames of a clip, drawn at random, the regularizer is taken (0: all of them).
     warmup: steps of linear warm-up. max_norm: gradient norm limit (0: none).
+    average: decay a step of the running average of weights that is judged and kept, not the last ones (0: off).
     patience: epochs without a better held-out score before the stage ends early (0: never).
     holdout_frames: how many frames of a held-out video are scored after each epoch (0: all).
     """
@@ -177,6 +178,7 @@ class StageConfig(FrozenConfig):
     regularized_frames: Annotated[int, Field(ge=0)] = 0
     warmup: Annotated[int, Field(ge=0)] = 0
     max_norm: Annotated[float, Field(ge=0.0)] = 0.0
+    average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     holdout_frames: Annotated[int, Field(ge=0)] = 0
 

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from ssvos.checkpoint import load_checkpoint
@@ -42,6 +43,7 @@ class Progress:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def fit(
 
     In an initialised process group every rank calls this with the same arguments; a global batch is shared out by
     rank, so that the same clips make up a step whatever the number of workers.
-    report: called on every rank after each epoch; the progress it is given goes on changing afterwards. resume: a progress to go on from. num_loaders: reading processes.
+    report: called on every rank after each epoch; the progress it is given goes on changing afterwards.
+    resume: a progress to go on from. num_loaders: reading processes.
     Raises ValueError if the batch cannot be shared out, FloatingPointError if the loss is not finite.
     """
     if stage.batch_clips % _world_size():
@@ -129,23 +132,40 @@ def fit(
         weight_decay=stage.weight_decay,
     )
     progress = resume or Progress(chosen_by=data.choose_by)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(stage.average)) if stage.average else None
     if progress.epoch:
         network.load_state_dict(progress.weights)
         optimizer.load_state_dict(progress.optimizer)
-    model = _distribute(network)
+        if average:
+            average.load_state_dict(progress.average)
+    learner = _Learner(_distribute(network), network, optimizer, average)
     while progress.epoch < stage.epochs and not _exhausted(progress, stage):
         started = time.perf_counter()
-        row, num_clips = _train_epoch(model, optimizer, data.fit, config, stage, device, progress.epoch, num_loaders)
+        row, num_clips = _train_epoch(learner, data.fit, config, stage, device, progress.epoch, num_loaders)
         speed = num_clips / (time.perf_counter() - started)
-        row |= holdout_score(network, data, config, stage, device)
-        _record(progress, row, network, optimizer)
+        row |= holdout_score(learner.judged, data, config, stage, device)
+        _record(progress, row, learner)
         report(EpochReport(row, speed, progress))
     return progress
 
 
+@dataclass(frozen=True)
+class _Learner:
+    """model: the network, wrapped for DDP where there are several workers; average: its running average, if any."""
+
+    model: nn.Module
+    network: Network
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+
+    @property
+    def judged(self) -> Network:
+        """The weights that are scored and kept."""
+        return self.average.module if self.average else self.network
+
+
 def _train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: _Learner,
     source: ClipSource,
     config: Config,
     stage: StageConfig,
@@ -153,6 +173,7 @@ def _train_epoch(
     epoch: int,
     num_loaders: int,
 ) -> tuple[dict[str, float], int]:
+    model, optimizer = learner.model, learner.optimizer
     model.train()
     specs = source.draw(stage, config.train.seed, epoch)
     steps = len(specs) // stage.batch_clips
@@ -170,6 +191,8 @@ def _train_epoch(
         if stage.max_norm:
             nn.utils.clip_grad_norm_(model.parameters(), stage.max_norm)
         optimizer.step()
+        if learner.average:
+            learner.average.update_parameters(learner.network)
         totals += torch.tensor([float(term.detach()) for term in terms], dtype=torch.float64)
     means = _mean_over_ranks(totals / steps)
     row = {"epoch": epoch + 1, "learning_rate": rate}
@@ -254,14 +277,19 @@ def _holdout_loss(
     return total
 
 
-def _record(progress: Progress, row: dict[str, float], network: Network, optimizer: torch.optim.Optimizer) -> None:
+def _record(progress: Progress, row: dict[str, float], learner: _Learner) -> None:
     progress.epoch += 1
     progress.history.append(row)
-    progress.weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-    progress.optimizer = optimizer.state_dict()
+    progress.weights = _copied(learner.network)
+    progress.optimizer = learner.optimizer.state_dict()
+    progress.average = _copied(learner.average) if learner.average else {}
     if not progress.best_weights or row["holdout_score"] > progress.best_score:
         progress.best_score, progress.best_epoch = row["holdout_score"], progress.epoch
-        progress.best_weights = progress.weights
+        progress.best_weights = _copied(learner.judged)
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
 def _exhausted(progress: Progress, stage: StageConfig) -> bool:
