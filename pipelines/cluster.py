@@ -13,7 +13,6 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its notes about itself; errors reach Python as exceptions
 }
 
 

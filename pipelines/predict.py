@@ -40,20 +40,19 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
     cpus = int(ray.cluster_resources().get("CPU", 1))
     actors = max(1, min(len(videos), gpus or cpus))
     dataset = data.from_items([{"video": k} for k in range(len(videos))], override_num_blocks=len(videos))
+    job = {
+        "index": str(layout.index.absolute()),
+        "scribbles": str(layout.scribbles.absolute()),
+        "roots": {name: str(root) for name, root in layout.roots(config).items()},
+        "checkpoint": str(checkpoint.absolute()),
+        "late_objects": late_objects(config),
+        "size": _size(config),
+        "out": str(out.absolute()),
+        "threads": max(1, cpus // actors),
+    }
     results = dataset.map(
-        _Predictor,
-        fn_constructor_kwargs={
-            "job": {
-                "index": str(layout.index.absolute()),
-                "scribbles": str(layout.scribbles.absolute()),
-                "roots": {name: str(root) for name, root in layout.roots(config).items()},
-                "checkpoint": str(checkpoint.absolute()),
-                "late_objects": late_objects(config),
-                "size": _size(config),
-                "out": str(out.absolute()),
-                "threads": max(1, cpus // actors),
-            }
-        },
+        # as a class's attribute the job travels with the class; Ray warns of constructor arguments
+        type("Predictor", (_Predictor,), {"job": job}),
         compute=data.ActorPoolStrategy(size=actors),
         # actors that held every CPU would leave none for Ray Data's own tasks, and both would wait for ever
         num_cpus=0.1 if gpus else 0.5,
@@ -70,15 +69,17 @@ def _size(config: Config) -> tuple[int, int]:
 class _Predictor:
     """An actor: loads the checkpoint once, then segments whole videos."""
 
-    def __init__(self, job: dict):
+    job: dict
+
+    def __init__(self):
         import torch
 
         from ssvos.checkpoint import load_checkpoint
         from ssvos.device import choose_device
         from ssvos.scribbles.store import read_store
 
+        job = self.job
         torch.set_num_threads(job["threads"])
-        self.job = job
         self.videos = judged_videos(Path(job["index"]))
         self.store = read_store(Path(job["scribbles"]))
         self.network = load_checkpoint(job["checkpoint"])[0].to(choose_device("auto"))
