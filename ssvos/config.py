@@ -35,9 +35,9 @@ class SyntheticConfig(FrozenConfig):
     height: Annotated[int, Field(ge=32)] = 128
     width: Annotated[int, Field(ge=32)] = 224
     max_objects: Annotated[int, Field(ge=1, le=8)] = 3
-    object_share: Annotated[float, Field(gt=0.0, le=0.4)] = 0.26
-    speed: Positive = 3.0
-    camouflage: Fraction = 0.6
+    object_share: Annotated[float, Field(gt=0.0, le=0.4)] = 0.3
+    speed: Positive = 3.6
+    camouflage: Fraction = 0.5
 
 
 class SourceConfig(FrozenConfig):
@@ -86,6 +86,8 @@ class BackboneConfig(FrozenConfig):
     norm: `frozen_batch` for published weights, `group` from random initial weights.
     weights, sha256: a local checkpoint file and its digest; without one the weights are random.
     frozen: stem to layer3 take no gradient (A-GAME's choice for pretrained weights).
+    last: where the features of propagation and appearance come from. Without layer4 they are the same for all objects
+    but for the attention, more local, and cheaper: for small networks on small frames.
     """
 
     name: Literal["resnet18", "resnet50", "resnet101"] = "resnet101"
@@ -94,6 +96,7 @@ class BackboneConfig(FrozenConfig):
     weights: str = ""
     sha256: str = ""
     frozen: bool = False
+    last: Literal["layer3", "layer4"] = "layer4"
 
 
 class AttentionConfig(FrozenConfig):

@@ -121,7 +121,7 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.channels = {f"layer{i + 1}": width * 2**i * block.expansion for i in range(4)}
         in_channels = width
-        for i, depth in enumerate(depths):
+        for i, depth in enumerate(depths[: 3 if config.last == "layer3" else 4]):
             layer = []
             for j in range(depth):
                 stride = 2 if j == 0 and i in (1, 2) else 1
@@ -170,7 +170,8 @@ def load_published(backbone: ResNet, path: str | Path, sha256: str) -> None:
         raise ValueError(f"{path}: not a checkpoint that loads safely ({type(error).__name__})") from error
     if not isinstance(weights, dict):
         raise ValueError(f"{path}: holds a {type(weights).__name__}, not a table of parameters")
-    weights = {name: value for name, value in weights.items() if name not in ("fc.weight", "fc.bias")}
+    unused = ("fc.",) if hasattr(backbone, "layer4") else ("fc.", "layer4.")
+    weights = {name: value for name, value in weights.items() if not name.startswith(unused)}
     # checkpoints older than PyTorch 0.4.1 lack the batch counters, which frozen statistics never use
     for name, value in backbone.state_dict().items():
         if name.endswith("num_batches_tracked"):

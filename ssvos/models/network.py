@@ -69,8 +69,9 @@ class Network(nn.Module):
         channels = self.backbone.channels
         if config.attention.kind == "scribble":
             self.attention = ScribbleAttention(channels["layer3"], config.attention)
-        self.propagation = Propagation(channels["layer4"], config.propagation_channels)
-        self.appearance = Appearance(channels["layer4"], config.appearance)
+        last = channels[config.backbone.last]
+        self.propagation = Propagation(last, config.propagation_channels)
+        self.appearance = Appearance(last, config.appearance)
         self.fusion = Fusion(config.propagation_channels, config.fusion_channels, config.encoding_channels)
         self.upsampling = Upsampling(config.encoding_channels, channels["layer2"], channels["layer1"])
         for head in (self.propagation, self.appearance, self.fusion, self.upsampling):
@@ -136,10 +137,11 @@ class Network(nn.Module):
         return State(owner, strokes, gaussians, shares, shares, features), features
 
     def describe(self, trunk: Trunk, owner: Tensor, strokes: Strokes) -> Tensor:
-        """Attention and layer4: the features of each object's view of its image, (N, C, h, w)."""
+        """Attention and, where the backbone has it, layer4: each object's view of its image, (N, C, h, w)."""
+        last = getattr(self.backbone, "layer4", nn.Identity())
         if self.config.attention.kind == "none":
-            return self.backbone.layer4(trunk.s16)[owner]
-        return self.backbone.layer4(self.attention(trunk.s16[owner], strokes))
+            return last(trunk.s16)[owner]
+        return last(self.attention(trunk.s16[owner], strokes))
 
     def _strokes(self, trunk: Trunk, scribble: Tensor, owner: Tensor) -> Strokes:
         has_stroke = cells_with_stroke(scribble)
