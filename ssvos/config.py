@@ -35,9 +35,9 @@ class SyntheticConfig(FrozenConfig):
     height: Annotated[int, Field(ge=32)] = 128
     width: Annotated[int, Field(ge=32)] = 224
     max_objects: Annotated[int, Field(ge=1, le=8)] = 3
-    object_share: Annotated[float, Field(gt=0.0, le=0.4)] = 0.3
+    object_share: Annotated[float, Field(gt=0.0, le=0.4)] = 0.32
     speed: Positive = 3.6
-    camouflage: Fraction = 0.5
+    camouflage: Fraction = 0.4
 
 
 class SourceConfig(FrozenConfig):
@@ -147,7 +147,7 @@ class LossConfig(FrozenConfig):
     weight: Annotated[float, Field(ge=0.0)] = 0.9
     beta: Annotated[float, Field(ge=0.0)] = 0.1
     unreliable_above: Fraction = 0.05
-    unreliable_below: Fraction = 0.3
+    unreliable_below: Fraction = 0.32
     sigma_xy: Positive = 100.0
     sigma_rgb: Positive = 15.0
     scale: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
@@ -161,7 +161,8 @@ class StageConfig(FrozenConfig):
 
     decay: the learning rate's factor an epoch. auxiliary_weight: weight of the coarse branch's pCE.
     regularized_frames: on how many frames of a clip, drawn at random, the regularizer is taken (0: all of them).
-    warmup: steps of linear warm-up. max_norm: gradient norm limit (0: none).
+    ramp: steps in which the regularizer's weight rises from 0 to its own (0: at once).
+    warmup: steps of linear warm-up of the learning rate. max_norm: gradient norm limit (0: none).
     average: decay a step of the running average of weights that is judged and kept, not the last ones (0: off).
     patience: epochs without a better held-out score before the stage ends early (0: never).
     holdout_frames: how many frames of a held-out video are scored after each epoch (0: all).
@@ -179,6 +180,7 @@ class StageConfig(FrozenConfig):
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
     auxiliary_weight: Annotated[float, Field(ge=0.0)] = 1.0
     regularized_frames: Annotated[int, Field(ge=0)] = 0
+    ramp: Annotated[int, Field(ge=0)] = 0
     warmup: Annotated[int, Field(ge=0)] = 0
     max_norm: Annotated[float, Field(ge=0.0)] = 0.0
     average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

@@ -22,7 +22,7 @@ from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, read_frame
 from ssvos.data.index import IndexedVideo, read_index, videos_of
 from ssvos.inference import segment
 from ssvos.labels import object_ids, read_labels
-from ssvos.losses.joint import joint_loss
+from ssvos.losses.joint import JointLoss, joint_loss
 from ssvos.metrics.region import region_similarity
 from ssvos.models.network import Network
 from ssvos.scribbles.store import read_store
@@ -184,7 +184,8 @@ def _train_epoch(
         rate = _learning_rate(stage, epoch, epoch * steps + step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        terms = _loss(model, {k: v.to(device) for k, v in batch.items()}, config, stage.auxiliary_weight)
+        share = min(1.0, (epoch * steps + step) / stage.ramp) if stage.ramp else 1.0
+        terms = _loss(model, {k: v.to(device) for k, v in batch.items()}, config, stage.auxiliary_weight, share)
         _require_finite(terms.total, epoch, step, specs, stage.batch_clips, source.videos)
         optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
@@ -199,9 +200,13 @@ def _train_epoch(
     return row | dict(zip(LOSS_TERMS, means.tolist(), strict=True)), steps * stage.batch_clips
 
 
-def _loss(model: nn.Module, batch: dict[str, Tensor], config: Config, auxiliary_weight: float):
+def _loss(
+    model: nn.Module, batch: dict[str, Tensor], config: Config, auxiliary_weight: float, share: float = 1.0
+) -> JointLoss:
+    """share: of the regularizer's weight."""
+    loss = config.loss.model_copy(update={"weight": share * config.loss.weight})
     prediction = model(batch["frames"], batch["scribble"])
-    return joint_loss(prediction, batch["frames"], batch["target"], config.loss, auxiliary_weight, batch["regularized"])
+    return joint_loss(prediction, batch["frames"], batch["target"], loss, auxiliary_weight, batch["regularized"])
 
 
 def _batches(
