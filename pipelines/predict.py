@@ -51,8 +51,8 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
         "threads": max(1, cpus // actors),
     }
     results = dataset.map(
-        # as a class's attribute the job travels with the class; Ray warns of constructor arguments
-        type("Predictor", (_Predictor,), {"job": job}),
+        _Predictor,
+        fn_constructor_kwargs={"job": job},
         compute=data.ActorPoolStrategy(size=actors),
         # actors that held every CPU would leave none for Ray Data's own tasks, and both would wait for ever
         num_cpus=0.1 if gpus else 0.5,
@@ -69,16 +69,14 @@ def _size(config: Config) -> tuple[int, int]:
 class _Predictor:
     """An actor: loads the checkpoint once, then segments whole videos."""
 
-    job: dict
-
-    def __init__(self):
+    def __init__(self, job: dict):
         import torch
 
         from ssvos.checkpoint import load_checkpoint
         from ssvos.device import choose_device
         from ssvos.scribbles.store import read_store
 
-        job = self.job
+        self.job = job
         torch.set_num_threads(job["threads"])
         self.videos = judged_videos(Path(job["index"]))
         self.store = read_store(Path(job["scribbles"]))
