@@ -47,6 +47,7 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
         "checkpoint": str(checkpoint.absolute()),
         "late_objects": late_objects(config),
         "size": _size(config),
+        "foreground_bias": config.predict.foreground_bias,
         "out": str(out.absolute()),
         "threads": max(1, cpus // actors),
     }
@@ -92,7 +93,8 @@ class _Predictor:
         started = time.perf_counter()
         frames = (read_frame(root / frame.image_path) for frame in video.frames)
         scribbles = starting_scribbles(video, self.store, self.job["late_objects"][video.dataset])
-        for frame, mask in zip(video.frames, segment(self.network, frames, scribbles, self.job["size"]), strict=True):
+        masks = segment(self.network, frames, scribbles, self.job["size"], self.job["foreground_bias"])
+        for frame, mask in zip(video.frames, masks, strict=True):
             write_labels(out / f"{frame.name}.png", mask)
         return {
             "sequence": video.sequence,

@@ -141,6 +141,9 @@ def segment(
     out: Annotated[Path, typer.Option(help="Where a palette PNG a frame goes.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write overlay.mp4 (H.264).")] = False,
+    foreground_bias: Annotated[
+        float, typer.Option(help="Taken off the object's log-odds: larger gives tighter masks.")
+    ] = 0.0,
     full_size: Annotated[
         bool, typer.Option("--full-size", help="Frames at their own size, not at that of training.")
     ] = False,
@@ -151,7 +154,7 @@ def segment(
     """
     from ssvos.segment_video import segment_video
 
-    count = segment_video(source, scribble, checkpoint, out, device, overlay, full_size, _tracked)
+    count = segment_video(source, scribble, checkpoint, out, device, overlay, full_size, foreground_bias, _tracked)
     typer.echo(f"{count} masks in {out}")
 
 

@@ -220,8 +220,14 @@ class TrainConfig(FrozenConfig):
 
 
 class PredictConfig(FrozenConfig):
-    """Frames are resized to height x width for the network, masks back to the frame's own size; 0: as they are."""
+    """Frames are resized to height x width for the network (0: stage 2's), masks back to the frame's own size.
 
+    foreground_bias: taken off the foreground's log-odds of the masks written, not of the state. Partial cross-entropy
+    says nothing of the band around an object that no stroke touches, and class balance fills it with object; choose the
+    bias on held-out videos.
+    """
+
+    foreground_bias: float = 0.0
     height: Annotated[int, Field(ge=0)] = 0
     width: Annotated[int, Field(ge=0)] = 0
 

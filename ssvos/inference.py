@@ -34,10 +34,11 @@ class VideoSegmenter:
     """Takes frames one by one and gives each one's mask; objects begin on the frame of their first scribble.
 
     size: (height, width) that frames are brought to for the network; None: each frame's own.
+    foreground_bias: taken off the foreground's log-odds of the masks given out; the state keeps its own.
     """
 
-    def __init__(self, network: Network, size: tuple[int, int] | None = None):
-        self.network, self.size = network.eval(), size
+    def __init__(self, network: Network, size: tuple[int, int] | None = None, foreground_bias: float = 0.0):
+        self.network, self.size, self.foreground_bias = network.eval(), size, foreground_bias
         self.device = next(network.parameters()).device
         self._groups: list[tuple[tuple[int, ...], State]] = []
 
@@ -77,7 +78,8 @@ class VideoSegmenter:
             logits, _, state = self.network.step(trunk, state)
             self._groups[k] = (group_ids, state)
             ids += group_ids
-            planes.append(logits.softmax(dim=1)[:, 1, : inner[0], : inner[1]])
+            odds = (logits[:, 1] - logits[:, 0])[:, : inner[0], : inner[1]]
+            planes.append((odds - self.foreground_bias).sigmoid())
         return ids, torch.cat(planes)
 
 
@@ -86,12 +88,13 @@ def segment(
     frames: Iterable[np.ndarray],
     scribbles: Mapping[int, np.ndarray],
     size: tuple[int, int] | None = None,
+    foreground_bias: float = 0.0,
 ) -> Iterator[np.ndarray]:
     """Masks (H, W) uint8 of a video, frame by frame.
 
     frames: (H, W, 3) uint8 RGB each; scribbles: by frame number, (H, W) with 255 unknown; usually {0: scribble}.
     """
-    segmenter = VideoSegmenter(network, size)
+    segmenter = VideoSegmenter(network, size, foreground_bias)
     for number, frame in enumerate(frames):
         yield segmenter(frame, scribbles.get(number))
 

@@ -38,6 +38,7 @@ def segment_video(
     device: str,
     with_overlay: bool,
     full_size: bool,
+    foreground_bias: float,
     tracked: Tracked,
 ) -> int:
     """Write masks (and overlay.mp4) to `out`; returns the number of frames. Checkpoint, scribble and first frame are
@@ -55,7 +56,7 @@ def segment_video(
     video = VideoWriter(out / "overlay.mp4", footage.rate) if with_overlay else nullcontext()
     frames, shown = _twice(footage.frames)
     with tracked("segmenting", len(footage.names)) as advance, video as writer:
-        for name, mask in zip(footage.names, segment(network, frames, {0: labels}, size), strict=True):
+        for name, mask in zip(footage.names, segment(network, frames, {0: labels}, size, foreground_bias), strict=True):
             write_labels(out / f"{name}.png", mask)
             if writer:
                 writer.write(overlay(shown[0], mask))
