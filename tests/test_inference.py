@@ -146,3 +146,15 @@ def test_a_video_is_judged_with_the_scribbles_on_which_its_objects_begin(objects
     drawn = {("a", "v", str(t)): np.full((1, 1), t) for t, ids in enumerate(objects) if ids is not None}
     found = starting_scribbles(IndexedVideo("a", "val", "v", frames, {}), drawn, late)
     assert {t: int(s[0, 0]) for t, s in found.items()} == {t: t for t in expected}
+
+
+def test_a_bias_tightens_the_masks_and_leaves_the_state_alone(lively):
+    frames, first = video(), {0: scribble(ids=(1,))}
+    plain, tight = VideoSegmenter(lively), VideoSegmenter(lively, foreground_bias=0.2)
+    areas = []
+    for t, frame in enumerate(frames):
+        wide, narrow = plain(frame, first.get(t)), tight(frame, first.get(t))
+        assert (wide[narrow == 1] == 1).all()
+        areas.append((wide.sum(), narrow.sum()))
+        assert torch.equal(plain._groups[0][1].mask, tight._groups[0][1].mask)
+    assert sum(narrow for _, narrow in areas) < sum(wide for wide, _ in areas)
