@@ -2,13 +2,10 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-
-from ssvos.config import Config
 
 EXPERIMENT = "ssvos"
 
@@ -156,23 +153,3 @@ def find_run(tags: Mapping[str, str]) -> str:
     where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     found = client.search_runs([experiment.experiment_id], where, order_by=["start_time DESC"], max_results=1)
     return found[0].info.run_id if found else ""
-
-
-def record(
-    name: str, config: Config, tags: Mapping[str, str], metrics: Mapping[str, float], files: Sequence[Path]
-) -> str:
-    """A whole run at once, for stages without epochs."""
-    from pipelines.params import flatten
-
-    run_id = open_run(name, tags, flatten(config))
-    log_metrics(run_id, metrics)
-    log_files(run_id, files)
-    close_run(run_id)
-    return run_id
-
-
-def log_picture(run_id: str, data: bytes, name: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(data)
-        log_files(run_id, [path], "pictures")
