@@ -3,50 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssvos.config import Config, parse, read_yaml
+from ssvos import variants
+from ssvos.config import Config
 from ssvos.data.preparation import source_roots
 from ssvos.files import write_text
+from ssvos.variants import Params
 
 PARAMS = Path("params.yaml")
 
 
-@dataclass(frozen=True)
-class Params:
-    """The parameters as they stand and each variant's: the same with its overrides."""
-
-    base: Config
-    variants: dict[str, Config]
-
-    def variant(self, name: str) -> Config:
-        if name not in self.variants:
-            raise ValueError(f"{PARAMS}: no variant {name!r}; there are {', '.join(self.variants)}")
-        return self.variants[name]
-
-
 def read_params(path: Path = PARAMS) -> Params:
-    """Read and check all of params.yaml, every variant included."""
-    values = read_yaml(path)
-    overrides = values.pop("variants", None)
-    if not isinstance(overrides, dict) or not overrides:
-        raise ValueError(f"{path}: variants: name at least one, for example `ours: {{}}`")
-    base = parse(Config, values, path)
-    variants = {}
-    for name, override in overrides.items():
-        if not isinstance(override, dict):
-            raise ValueError(
-                f"{path}: variants.{name}: expected a table of overrides ({{}} for none), not {override!r}"
-            )
-        variants[name] = parse(Config, merge(values, override), f"{path}: variants.{name}")
-    return Params(base, variants)
-
-
-def merge(values: dict, override: dict) -> dict:
-    """`values` with the leaves of `override` in place of its own."""
-    result = dict(values)
-    for key, value in override.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merge(result[key], value) if both else value
-    return result
+    """All of params.yaml, checked, every variant included."""
+    return variants.read_params(path)
 
 
 def flatten(config: Config) -> dict[str, object]:

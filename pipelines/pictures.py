@@ -5,12 +5,13 @@ import io
 from pathlib import Path
 
 from pipelines.judged import judged_videos, late_objects
-from pipelines.params import Layout, Params
+from pipelines.params import Layout
 from ssvos.data.clips import read_frame
 from ssvos.data.index import IndexedVideo
 from ssvos.inference import starting_scribbles
 from ssvos.labels import read_labels
 from ssvos.scribbles.store import read_store
+from ssvos.variants import Params
 from ssvos.viz import draw_strokes, encode_jpeg, fit_width, overlay
 
 _VIDEOS = 8

@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 
 from pipelines.cluster import available_cpus
-from pipelines.params import PARAMS, Params, read_params
+from pipelines.params import PARAMS, read_params
 from pipelines.stage import run_stage
 from ssvos.config import Config, StageConfig, parse, read_yaml
 from ssvos.data.index import fingerprint_listing
 from ssvos.data.videos import read_source
 from ssvos.files import write_text
+from ssvos.variants import Params
 
 DEMO = Path("conf/demo.yaml")
 # seconds a megapixel of training takes on one CPU core with the preset's network: benchmarks/bench_training.py

@@ -10,13 +10,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 
 from pipelines import tracking
-from pipelines.params import Layout, Params, flatten, read_params
+from pipelines.params import Layout, flatten, read_params
 from pipelines.pictures import curves, filmstrips
 from pipelines.stage import run_stage
 from pipelines.yardsticks import METHODS
 from ssvos.data.index import read_index
 from ssvos.data.preparation import sequences_by_split
 from ssvos.files import write_text
+from ssvos.variants import Params
 
 _PACKAGES = ("torch", "ray", "dvc", "mlflow", "opencv-python-headless", "scikit-image", "numpy")
 _SCORES = {
