@@ -2,10 +2,12 @@
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 # A stage's own lines are what a person should see; these must be set before `import ray`.
 _QUIET = {
@@ -13,7 +15,9 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
 }
+_ANSWERS_WITHIN = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -36,27 +40,49 @@ def cluster() -> Iterator[None]:
         os.environ.setdefault(name, value)
     import ray
 
-    address = os.environ.get("RAY_ADDRESS") or "local"
+    options = {"log_to_driver": _debug(), "logging_level": "ERROR"}
+    if joined():
+        _require_answer(os.environ["RAY_ADDRESS"])
+        # the workers' nodes need not see this folder: the code travels with the job
+        code = Path(__file__).parent.parent
+        modules = [str(code / "ssvos"), str(code / "pipelines")]
+        options |= {"address": os.environ["RAY_ADDRESS"], "runtime_env": {"py_modules": modules}}
+    else:
+        # the project folder must be importable in workers, whose working directory is elsewhere
+        path = os.pathsep.join([os.getcwd(), *sys.path])
+        options |= {"address": "local", "num_cpus": available_cpus(), "include_dashboard": False}
+        options |= {"object_store_memory": 256 * 2**20, "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
     try:
-        if address == "local":
-            # the project folder must be importable in workers, whose working directory is elsewhere
-            ray.init(
-                address="local",
-                num_cpus=available_cpus(),
-                include_dashboard=False,
-                log_to_driver=_debug(),
-                logging_level="ERROR",
-                object_store_memory=256 * 2**20,
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}},
-            )
-        else:
-            ray.init(address=address, log_to_driver=_debug(), logging_level="ERROR")
-    except ConnectionError as error:
-        raise ValueError(f"RAY_ADDRESS {address}: no cluster answers there; start it or unset RAY_ADDRESS") from error
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if not joined():
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"RAY_ADDRESS {options['address']}: no cluster answers there ({reason}); start it, or unset the variable"
+        ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries an address where nothing listens for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isdigit()):
+        raise ValueError(f"RAY_ADDRESS {address}: expected host:port of a running cluster, for example 127.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN).close()
+    except OSError as error:
+        raise ValueError(
+            f"RAY_ADDRESS {address}: no cluster answers there ({error}); start it, or unset the variable"
+        ) from error
+
+
+def joined() -> bool:
+    """Whether RAY_ADDRESS sends the work to a cluster that runs already."""
+    return os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
 
 
 def quiet_data():
@@ -77,8 +103,16 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def asked_workers() -> int | None:
+    """SSVOS_WORKERS: the number of training workers; 0 trains in the stage's own process, unset leaves it open."""
+    asked = os.environ.get("SSVOS_WORKERS", "")
+    if asked and not asked.isdigit():
+        raise ValueError(f"SSVOS_WORKERS: {asked!r} is not a number of workers; give 0, 1, 2, ...")
+    return int(asked) if asked else None
+
+
 def train_workers(batch_clips: int) -> Workers:
-    """One worker a GPU, or two on CPUs; SSVOS_WORKERS sets the number. Inside `cluster()`.
+    """One worker a GPU, or two on CPUs; SSVOS_WORKERS sets another number. Inside `cluster()`.
 
     Raises ValueError at once if the cluster cannot hold them: Ray itself would wait for ever.
     """
@@ -86,10 +120,8 @@ def train_workers(batch_clips: int) -> Workers:
 
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-    asked = os.environ.get("SSVOS_WORKERS", "")
-    if asked and not (asked.isdigit() and int(asked) > 0):
-        raise ValueError(f"SSVOS_WORKERS: {asked!r} is not a number of workers")
-    count = int(asked) if asked else min(gpus or min(2, cpus), batch_clips)
+    asked = asked_workers()
+    count = asked or min(gpus or min(2, cpus), batch_clips)
     while not asked and batch_clips % count:
         count -= 1
     limit, kind = (gpus, "GPUs") if gpus else (cpus, "CPUs")
@@ -100,3 +132,12 @@ def train_workers(batch_clips: int) -> Workers:
     if batch_clips % count:
         raise ValueError(f"SSVOS_WORKERS: a batch of {batch_clips} clips cannot be shared by {count} workers")
     return Workers(count, max(1, cpus // count), 1 if gpus else 0)
+
+
+def trial_resources() -> tuple[dict[str, float], int]:
+    """What a trial of a search takes, and how many run at a time: one a GPU, else one a CPU. Inside `cluster()`."""
+    import ray
+
+    resources = ray.cluster_resources()
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    return ({"cpu": max(1, cpus // gpus), "gpu": 1}, gpus) if gpus else ({"cpu": 1}, cpus)

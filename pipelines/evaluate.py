@@ -6,7 +6,8 @@ import io
 
 from pipelines import tracking
 from pipelines.judged import score
-from pipelines.params import Layout, flatten, read_params, write_json
+from pipelines.params import Layout, read_params, write_json
+from pipelines.records import Records, write_evaluation
 from pipelines.stage import run_stage
 from ssvos.checkpoint import file_digest, load_checkpoint
 from ssvos.files import write_text
@@ -18,7 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", required=True)
     args = parser.parse_args()
-    config = read_params().variant(args.variant)
+    tracking.connect()
+    params = read_params()
+    config = params.variant(args.variant)
     layout = Layout(config.data.name)
     checkpoint = layout.run(args.variant, "stage2") / "checkpoint.pt"
     scores = score(config, layout, layout.predictions(args.variant))
@@ -35,9 +38,8 @@ def main() -> None:
         result["not_scored"] = "the judged videos have no masks"
     out = layout.results(args.variant)
     write_json(out, result)
-    rows = object_rows(scores)
-    write_text(out.with_name("objects.csv"), _csv(rows))
-    _track(args.variant, layout, config, result, rows)
+    write_text(layout.objects(args.variant), _csv(object_rows(scores)))
+    write_evaluation(Records.read(params, layout).evaluation(args.variant))
     print(f"{out}: " + (_line(scores) if scores else f"not scored, {result['not_scored']}"))
 
 
@@ -53,7 +55,9 @@ def object_rows(scores: dict) -> list[dict]:
 
 def _csv(rows: list[dict]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["source", "object"], lineterminator="\n")
+    # benchmarks differ in what they say of an object
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["source", "object"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -64,22 +68,6 @@ def _line(scores: dict) -> str:
         f"{name} " + ", ".join(f"{k} {'-' if v is None else f'{100 * v:.1f}'}" for k, v in one["global"].items())
         for name, one in scores.items()
     )
-
-
-def _track(variant: str, layout: Layout, config, result: dict, rows: list[dict]) -> None:
-    """Test metrics go to the training run, found by its checkpoint's digest, and to a run of this stage."""
-    metrics = {}
-    for name, one in result["scores"].items():
-        prefix = "" if len(result["scores"]) == 1 else f"{name}."
-        metrics |= {f"test.{prefix}{key}": value for key, value in tracking.numbers(one).items()}
-    tags = {"variant": variant, "data": layout.name, "checkpoint.digest": result["checkpoint"]}
-    trained = tracking.find_run(tags | {"stage": "train_stage2"})
-    own = tracking.open_run(f"{variant} evaluate", tags | {"stage": "evaluate"}, flatten(config))
-    for run_id in filter(None, (trained, own)):
-        tracking.log_metrics(run_id, metrics)
-        if rows:
-            tracking.log_table(run_id, rows, "objects.json")
-    tracking.close_run(own)
 
 
 if __name__ == "__main__":

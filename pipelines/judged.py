@@ -1,14 +1,24 @@
 """What prediction, evaluation and yardsticks share: the judged videos, where their masks lie, and their scores."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from pipelines.params import Layout
 from ssvos.config import Config, SourceConfig
 from ssvos.data.index import IndexedVideo, read_index, videos_of
+from ssvos.files import write_bytes
 from ssvos.metrics.davis import score_sequence, summarize
 from ssvos.metrics.object_scores import SequenceScores, present_absent_means
 from ssvos.metrics.youtube_vos import evaluate_youtube_vos
+
+# answers that need no training, beside which a model has to stand
+METHODS = {
+    "untrained": "this network with random weights",
+    "empty": "the empty mask",
+    "copied": "the first true mask copied to every frame",
+    "grabcut_flow": "GrabCut and optical flow from the same scribble",
+}
 
 
 def judged_videos(index: Path) -> list[IndexedVideo]:
@@ -24,6 +34,12 @@ def mask_folder(video: IndexedVideo, root: Path) -> Path | None:
     """The folder of a video's true masks, or None if its list has none."""
     path = next((frame.mask_path for frame in video.frames if frame.mask_path), None)
     return (root / path).parent if path else None
+
+
+def write_masks(folder: Path, names: Sequence[str], pngs: Sequence[bytes]) -> None:
+    """Write a video's masks, each whole or not at all."""
+    for name, png in zip(names, pngs, strict=True):
+        write_bytes(folder / f"{name}.png", png)
 
 
 def score(config: Config, layout: Layout, predictions: Path) -> dict | None:

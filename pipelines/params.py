@@ -10,6 +10,8 @@ from ssvos.files import write_text
 from ssvos.variants import Params
 
 PARAMS = Path("params.yaml")
+# a search is of one data set, which best.yaml names
+TRIALS, CURVES, BEST = Path("tune/trials.csv"), Path("tune/curves.csv"), Path("tune/best.yaml")
 
 
 def read_params(path: Path = PARAMS) -> Params:
@@ -57,6 +59,16 @@ class Layout:
     def results(self, variant: str) -> Path:
         return Path("results") / self.name / variant / "val.json"
 
+    def objects(self, variant: str) -> Path:
+        return self.results(variant).with_name("objects.csv")
+
+    def speed(self, variant: str) -> Path:
+        return self.results(variant).with_name("speed.json")
+
+    @property
+    def page(self) -> Path:
+        return Path("reports") / f"{self.name}.html"
+
     @property
     def yardsticks(self) -> Path:
         return Path("results") / self.name / "yardsticks.json"
@@ -66,7 +78,30 @@ class Layout:
         return source_roots(config, self.frames / "embedded")
 
 
+def nested(dotted: dict[str, object]) -> dict:
+    """The reverse of `flatten`: {'loss.beta': 1.0} -> {'loss': {'beta': 1.0}}."""
+    result: dict = {}
+    for key, value in dotted.items():
+        *path, leaf = key.split(".")
+        place = result
+        for part in path:
+            place = place.setdefault(part, {})
+        place[leaf] = value
+    return result
+
+
 def write_json(path: Path, content: dict) -> None:
     import json
 
     write_text(path, json.dumps(content, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, content: dict) -> None:
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    text, yaml = StringIO(), YAML()
+    yaml.default_flow_style = False
+    yaml.dump(content, text)
+    write_text(path, text.getvalue())

@@ -1,87 +1,131 @@
-"""The report's pictures, as text that stands in the page: curves as SVG, frames as JPEG data."""
+"""The report's films: frames, masks and scribbles of judged videos as data that stands in the page."""
 
 import base64
-import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from pipelines.judged import judged_videos, late_objects
 from pipelines.params import Layout
+from pipelines.score_table import ScoreTable
 from ssvos.data.clips import read_frame
 from ssvos.data.index import IndexedVideo
 from ssvos.inference import starting_scribbles
 from ssvos.labels import read_labels
 from ssvos.scribbles.store import read_store
 from ssvos.variants import Params
-from ssvos.viz import draw_strokes, encode_jpeg, fit_width, overlay
+from ssvos.viz import encode_jpeg, limit_width, mask_layer, stroke_layer
 
-_VIDEOS = 8
-_MOMENTS = 6
-_WIDTH = 320
-
-
-def curves(histories: dict[tuple[str, str], list[dict[str, float]]]) -> str:
-    """Loss and held-out score by epoch, both stages one after the other, a line a variant: an SVG."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for panel, key, title in zip(panels, ("loss", "holdout_score"), ("training loss", "held-out score"), strict=True):
-        for name in dict.fromkeys(variant for variant, _ in histories):
-            first, second = histories[name, "stage1"], histories[name, "stage2"]
-            epochs = range(1, len(first) + len(second) + 1)
-            panel.plot(epochs, [row[key] for row in first + second], marker="o", markersize=3, label=name)
-        panel.axvline(len(first) + 0.5, color="grey", linewidth=0.8, linestyle=":")
-        panel.set_title(title, fontsize=10)
-        panel.set_xlabel("epoch (dotted: stage 2 begins)")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.grid(alpha=0.3)
-    panels[0].legend(frameon=False)
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+# nine films of 24 moments of real video are six megabytes of page with two variants, eight with eight
+_VIDEOS = 9
+_UNSCORED = 2
+_MOMENTS = 24
+_WIDTH = 400
+_QUALITY = 75
 
 
-def filmstrips(params: Params, layout: Layout) -> list[dict]:
-    """For some judged videos: the scribble, and rows of moments under each variant, GrabCut + flow and the truth."""
-    config = params.base
-    roots, store = layout.roots(config), read_store(layout.scribbles)
-    answers = {name: layout.predictions(name) for name in reversed(list(params.variants))}
-    answers["grabcut + flow"] = Path("predictions") / layout.name / "yardsticks" / "grabcut_flow"
-    films = []
-    for video in judged_videos(layout.index)[:_VIDEOS]:
-        root = roots[video.dataset]
-        scribbles = starting_scribbles(video, store, late_objects(config)[video.dataset])
-        start = min(scribbles)
-        moments = _moments(start, len(video.frames))
-        frames = {k: read_frame(root / video.frames[k].image_path) for k in {start, *moments}}
-        rows = {
-            name: [_picture(overlay(frames[k], read_labels(_mask(folder, video, k)))) for k in moments]
-            for name, folder in answers.items()
-        }
-        if all(video.frames[k].mask_path for k in moments):
-            rows["truth"] = [
-                _picture(overlay(frames[k], read_labels(root / video.frames[k].mask_path))) for k in moments
-            ]
-        films.append(
-            {
-                "sequence": video.sequence,
-                "scribble": _picture(draw_strokes(frames[start], scribbles[start])),
-                "moments": [video.frames[k].name for k in moments],
-                "rows": rows,
-            }
-        )
-    return films
+@dataclass(frozen=True)
+class Panel:
+    """One answer in a film. layers: by moment, what lies over the frame, as a data URI; None where there is nothing.
+
+    about: what it is, in place of a score; score: J and F of the video in percent; missing: what stands where a mask
+    is not there.
+    """
+
+    name: str
+    layers: tuple[str | None, ...]
+    about: str
+    score: tuple[float, float] | None = None
+    missing: str = ""
 
 
-def _moments(start: int, count: int) -> list[int]:
-    steps = min(_MOMENTS, count - start)
-    return sorted({start + round(i * (count - 1 - start) / max(1, steps - 1)) for i in range(steps)})
+@dataclass(frozen=True)
+class Film:
+    """One judged video. place: where it stands among all; frames: data URIs by moment; names: the frames' names."""
+
+    sequence: str
+    place: str
+    num_frames: int
+    width: int
+    height: int
+    names: tuple[str, ...]
+    frames: tuple[str, ...]
+    panels: tuple[Panel, ...]
 
 
-def _mask(folder: Path, video: IndexedVideo, k: int) -> Path:
-    return folder / video.sequence / f"{video.frames[k].name}.png"
+def films(params: Params, layout: Layout, tables: list[ScoreTable]) -> list[Film]:
+    """Films of some judged videos, the main variant's worst first; videos without scores come last."""
+    roots, store = layout.roots(params.base), read_store(layout.scribbles)
+    late = late_objects(params.base)
+    folders = {name: layout.predictions(name) for name in reversed(list(params.variants))}
+    folders["grabcut + flow"] = Path("predictions") / layout.name / "yardsticks" / "grabcut_flow"
+    scores: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in folders}
+    for row in (row for table in tables for row in table.rows if row.name in folders):
+        scores[row.name] |= row.videos
+    found = []
+    for video, place in chosen_videos(judged_videos(layout.index), next(iter(scores.values()))):
+        scribbles = starting_scribbles(video, store, late[video.dataset])
+        answers = [
+            (name, folder / video.sequence, scores[name].get(video.sequence)) for name, folder in folders.items()
+        ]
+        found.append(_film(video, place, roots[video.dataset], scribbles, answers))
+    return found
 
 
-def _picture(image) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(fit_width(image, _WIDTH), 80)).decode()
+def _film(
+    video: IndexedVideo,
+    place: str,
+    root: Path,
+    scribbles: Mapping[int, np.ndarray],
+    answers: list[tuple[str, Path, tuple[float, float] | None]],
+) -> Film:
+    """answers: name, folder of masks and score of each."""
+    # from the first scribble on, evenly spaced, and every frame that has a scribble
+    start = min(scribbles)
+    moments = sorted({start + k for k in evenly(len(video.frames) - start, _MOMENTS)} | set(scribbles))
+    shown = [video.frames[k] for k in moments]
+    frames = [limit_width(read_frame(root / frame.image_path), _WIDTH) for frame in shown]
+    strokes = [_png(stroke_layer(limit_width(scribbles[k], _WIDTH))) if k in scribbles else None for k in moments]
+    panels = [Panel("scribble", tuple(strokes), "all that is given")]
+    for name, folder, score in answers:
+        masks = tuple(_mask(folder / f"{frame.name}.png") for frame in shown)
+        panels.append(Panel(name, masks, "not scored", score, "not run: no mask"))
+    truth = tuple(_mask(frame.mask_path and root / frame.mask_path) for frame in shown)
+    panels.append(Panel("truth", truth, "judges the others", None, "no true mask"))
+    height, width = frames[0].shape[:2]
+    jpegs = tuple(_uri("jpeg", encode_jpeg(frame, _QUALITY)) for frame in frames)
+    names = tuple(frame.name for frame in shown)
+    return Film(video.sequence, place, len(video.frames), width, height, names, jpegs, tuple(panels))
+
+
+def chosen_videos(videos: list[IndexedVideo], scores: dict[str, tuple[float, float]]) -> list[tuple[IndexedVideo, str]]:
+    """Videos to show and where each stands: worst, median, best and some between, then some without a score."""
+    scored = sorted((v for v in videos if v.sequence in scores), key=lambda video: sum(scores[video.sequence]))
+    rest = [video for video in videos if video.sequence not in scores]
+    count = len(scored)
+    places = {k: f"{k + 1} of {count}, counted from the worst" for k in range(count)}
+    if count > 1:
+        places |= {round((count - 1) / 2): f"median of {count}", 0: f"worst of {count}", count - 1: f"best of {count}"}
+    chosen = [(scored[k], places[k]) for k in evenly(count, _VIDEOS)]
+    most = max(_UNSCORED, _VIDEOS - len(chosen))
+    return chosen + [(rest[k], "not scored") for k in evenly(len(rest), most)]
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` of 0..count - 1, evenly spaced, both ends among them."""
+    steps = min(most, count)
+    return sorted({round(i * (count - 1) / max(1, steps - 1)) for i in range(steps)})
+
+
+def _mask(path: Path | None) -> str | None:
+    return _png(mask_layer(limit_width(read_labels(path), _WIDTH))) if path and path.is_file() else None
+
+
+def _png(data: bytes) -> str:
+    return _uri("png", data)
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

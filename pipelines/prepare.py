@@ -1,16 +1,21 @@
 """Stage `prepare`: make the embedded data set if it is asked for, check every file of every source, write the index."""
 
+from pipelines import tracking
 from pipelines.params import Layout, read_params
+from pipelines.records import Records
 from pipelines.stage import run_stage, tracked
 from ssvos.data.index import write_index
 from ssvos.data.preparation import prepare, sequences_by_split
 
 
 def main() -> None:
-    config = read_params().base
+    tracking.connect()
+    params = read_params()
+    config = params.base
     layout = Layout(config.data.name)
     table = prepare(config, layout.roots(config), tracked)
     write_index(table, layout.index)
+    tracking.write(Records.read(params, layout).prepare())
     counts = ", ".join(f"{count} {split}" for split, count in sequences_by_split(table).items())
     print(f"{layout.index}: {len(table)} frames; sequences: {counts}")
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main`; SSVOS_DEBUG=1 shows the traceback of an error as well."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    for noisy in ("ray", "mlflow", "alembic", "matplotlib", "PIL", "urllib3"):
+    for noisy in ("ray", "mlflow", "alembic", "PIL", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(ray|mlflow)\..*")
     try:

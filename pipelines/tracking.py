@@ -1,21 +1,88 @@
-"""MLflow: the one place that imports it. A run per variant and training stage, found again by digests."""
+"""MLflow: the one place that writes to it. A stage says what it did in a `Record`; here it becomes a run."""
 
 import hashlib
+import json
+import logging
 import os
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
 
+log = logging.getLogger(__name__)
 EXPERIMENT = "ssvos"
+SEARCHES = "ssvos-tune"
+_ANSWERS_WITHIN = 5.0  # seconds a tracking server has to answer before a stage begins
+_STEP_KEY = "epoch"
+_NEEDED = ("torch", "numpy", "pydantic", "einops", "pillow", "opencv-python-headless", "scikit-image", "pyarrow", "av")
+
+
+@dataclass(frozen=True)
+class DataUse:
+    """A data set that a run used: name, digest of all its files, where it lies, as what, and some counts."""
+
+    name: str
+    digest: str
+    source: str
+    context: str
+    profile: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that one run holds. Its tags identify it: a run with the same tags is the same run.
+
+    history: a row an epoch, with `epoch` as the step. tables: rows by file name. files, pictures: by artifact folder.
+    model: a checkpoint that becomes a logged model of this run's name.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, object]
+    data: DataUse | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    history: Sequence[Mapping[str, float]] = ()
+    tables: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
+    files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    pictures: Mapping[str, object] = field(default_factory=dict)
+    model: Path | None = None
+    experiment: str = EXPERIMENT
+
+
+def connect() -> None:
+    """Make sure that the store answers, before a stage does any work; ValueError names the address otherwise."""
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWERS_WITHIN):
+                pass
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            raise ValueError(
+                f"MLFLOW_TRACKING_URI {uri}: no MLflow server answers there ({error}); start it, or unset the variable "
+                "to write to mlflow.db"
+            ) from error
+    try:
+        _experiment(_client(), EXPERIMENT)
+    except MlflowException as error:
+        raise ValueError(f"MLFLOW_TRACKING_URI {uri}: not usable; {' '.join(str(error).split())[:300]}") from error
 
 
 def _client():
     """A client of the store at MLFLOW_TRACKING_URI, by default mlflow.db in the project's folder."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient, set_tracking_uri
 
+    # an import of MLflow gives its database code a logger of its own that announces every table
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     set_tracking_uri(tracking_uri())
     return MlflowClient(tracking_uri())
 
@@ -29,23 +96,23 @@ def _home() -> Path:
     return Path(os.environ.get("DVC_ROOT") or ".").absolute()
 
 
-def _experiment(client) -> str:
+def _experiment(client, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(EXPERIMENT)
+    found = client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
     # without an explicit place, a SQLite store puts artifacts wherever the first command happened to run
     place = (_home() / "mlartifacts").as_uri() if tracking_uri().startswith("sqlite:") else None
     try:
-        return client.create_experiment(EXPERIMENT, artifact_location=place)
+        return client.create_experiment(name, artifact_location=place)
     except MlflowException:  # another process made it in between
-        return client.get_experiment_by_name(EXPERIMENT).experiment_id
+        return client.get_experiment_by_name(name).experiment_id
 
 
-def open_run(name: str, tags: Mapping[str, str], params: Mapping[str, object], run_id: str = "") -> str:
-    """Start a run, or go on with `run_id` if the store still has it; returns its id."""
-    from mlflow.entities import Param, RunTag
+def open_run(record: Record, run_id: str = "", parent: str = "") -> str:
+    """Start a record's run with its tags, parameters and data, or go on with `run_id` if the store still has it."""
+    from mlflow.entities import Param
     from mlflow.exceptions import MlflowException
 
     client = _client()
@@ -55,13 +122,37 @@ def open_run(name: str, tags: Mapping[str, str], params: Mapping[str, object], r
             return run_id
         except MlflowException:
             pass  # a lost database: the run is written anew
-    all_tags = {**tags, **_dvc_tags()}
-    run = client.create_run(_experiment(client), run_name=name, tags=all_tags)
-    entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
+    tags = {**record.tags, **_dvc_tags(), "mlflow.source.name": f"pipelines.{record.tags['stage']}"}
+    if parent:
+        tags["mlflow.parentRunId"] = parent
+    run = client.create_run(_experiment(client, record.experiment), run_name=record.name, tags=tags)
+    entries = [Param(key, str(value)[:6000]) for key, value in record.params.items()]
     for start in range(0, len(entries), 100):  # MLflow's limit of one batch
         client.log_batch(run.info.run_id, params=entries[start : start + 100])
-    client.log_batch(run.info.run_id, tags=[RunTag("mlflow.source.name", f"pipelines.{tags.get('stage', name)}")])
+    if record.data:
+        _log_input(client, run.info.run_id, record.data)
     return run.info.run_id
+
+
+def write(record: Record, run_id: str = "", parent: str = "") -> str:
+    """Write a whole record and end its run; with `run_id` the rest of a run that was opened before. Returns its id."""
+    client = _client()
+    run_id = open_run(record, run_id, parent)
+    for key, value in record.tags.items():
+        client.set_tag(run_id, key, value)
+    _log_rows(run_id, [(int(row[_STEP_KEY]), row) for row in record.history])
+    log_metrics(run_id, record.metrics, data=record.data)
+    for name, rows in record.tables.items():
+        log_table(run_id, rows, name)
+    for folder, paths in record.files.items():
+        for path in paths:
+            client.log_artifact(run_id, str(path), folder or None)
+    for name, picture in record.pictures.items():
+        client.log_image(run_id, picture, artifact_file=f"pictures/{name}.png")
+    if record.model:
+        client.set_tag(run_id, "model.id", _log_model(run_id, record))
+    close_run(run_id)
+    return run_id
 
 
 def _dvc_tags() -> dict[str, str]:
@@ -87,69 +178,94 @@ def numbers(nested: Mapping, prefix: str = "") -> dict[str, float]:
     return flat
 
 
-def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-    """Write metrics at a step; a repeated epoch adds no second value at its step."""
+def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0, data: DataUse | None = None) -> None:
+    """Write metrics at a step, on the run's logged model too if it has one; a repeated epoch adds no second value."""
+    _log_rows(run_id, [(step, metrics)], data)
+
+
+def log_live(run_id: str, metrics: Mapping[str, float], step: int) -> None:
+    """As log_metrics, but a store that fails now stops nothing: `write` brings what is missing at the end."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        log_metrics(run_id, metrics, step)
+    except MlflowException as error:
+        log.warning("MLflow did not take step %d (%s); it is written at the end", step, str(error).splitlines()[0])
+
+
+def _log_rows(run_id: str, rows: Sequence[tuple[int, Mapping[str, float]]], data: DataUse | None = None) -> None:
     from mlflow.entities import Metric
 
     client = _client()
     run = client.get_run(run_id)
-    entries = []
-    for key, value in metrics.items():
-        seen = run.data.metrics.get(key) is not None and any(
-            m.step == step for m in client.get_metric_history(run_id, key)
-        )
-        if not seen:
-            entries.append(Metric(key, float(value), 0, step))
-    client.log_batch(run_id, metrics=entries)
-
-
-def log_files(run_id: str, paths: Sequence[Path], folder: str = "") -> None:
-    client = _client()
-    for path in paths:
-        client.log_artifact(run_id, str(path), folder or None)
+    about = {"model_id": run.data.tags.get("model.id")}
+    about |= {"dataset_name": data.name, "dataset_digest": data.digest} if data else {}
+    present = set(run.data.metrics)
+    keys = dict.fromkeys(key for _, metrics in rows for key in metrics)
+    written = {(key, m.step) for key in keys if key in present for m in client.get_metric_history(run_id, key)}
+    now = round(1000 * time.time())
+    entries = [
+        Metric(key, float(value), now, step, **about)
+        for step, metrics in rows
+        for key, value in metrics.items()
+        if (key, step) not in written
+    ]
+    for start in range(0, len(entries), 1000):  # MLflow's limit of one batch
+        client.log_batch(run_id, metrics=entries[start : start + 1000])
 
 
 def log_table(run_id: str, rows: Sequence[Mapping[str, object]], name: str) -> None:
-    """A table as MLflow shows it in a run's artifacts and in the comparison view."""
+    """A table as MLflow shows it in a run's artifacts and in the comparison view; an empty one is not written."""
     import mlflow
 
-    columns = {key: [row.get(key) for row in rows] for key in rows[0]}
+    if not rows:
+        return
     _client()
-    mlflow.log_table(columns, name, run_id=run_id)
+    mlflow.log_table({key: [row.get(key) for row in rows] for key in rows[0]}, name, run_id=run_id)
 
 
-def log_input(run_id: str, name: str, digest: str, source: str, context: str, profile: Mapping[str, object]) -> None:
-    """Name the data set a run used."""
-    import json
-
+def _log_input(client, run_id: str, data: DataUse) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     dataset = Dataset(
-        name=name,
-        digest=digest,
+        name=data.name,
+        digest=data.digest,
         source_type="local",
-        source=json.dumps({"uri": source}),
-        profile=json.dumps(profile),
+        source=json.dumps({"uri": data.source}),
+        profile=json.dumps(data.profile),
     )
-    _client().log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])])
 
 
-def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
-    client = _client()
-    for key, value in tags.items():
-        client.set_tag(run_id, key, value)
+def _log_model(run_id: str, record: Record) -> str:
+    """Log a checkpoint as a model that `mlflow.pyfunc.load_model` loads; it holds code as text, nothing pickled."""
+    import mlflow
+    import mlflow.pyfunc
+
+    package = Path(__file__).parent
+    with mlflow.start_run(run_id=run_id):
+        logged = mlflow.pyfunc.log_model(
+            name=record.tags["variant"],
+            python_model=str(package / "logged_model.py"),
+            artifacts={"checkpoint": str(record.model)},
+            code_paths=[str(package.parent / "ssvos")],
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED],
+            params={key: str(value)[:500] for key, value in record.params.items()},
+            tags=dict(record.tags),
+        )
+    return logged.model_id
 
 
 def close_run(run_id: str, status: str = "FINISHED") -> None:
     _client().set_terminated(run_id, status)
 
 
-def find_run(tags: Mapping[str, str]) -> str:
-    """Id of the newest run that carries all these tags, or ''."""
+def find_run(tags: Mapping[str, str], experiment: str = EXPERIMENT) -> str:
+    """Id of the newest finished run that carries all these tags, or ''."""
     client = _client()
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
         return ""
-    where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    found = client.search_runs([experiment.experiment_id], where, order_by=["start_time DESC"], max_results=1)
-    return found[0].info.run_id if found else ""
+    where = " and ".join([*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), "status = 'FINISHED'"])
+    runs = client.search_runs([found.experiment_id], where, order_by=["start_time DESC"], max_results=1)
+    return runs[0].info.run_id if runs else ""

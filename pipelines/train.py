@@ -5,23 +5,25 @@ import hashlib
 import json
 import shutil
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipelines import tracking
-from pipelines.cluster import Workers, cluster, train_workers
+from pipelines.cluster import Workers, asked_workers, cluster, train_workers
+from pipelines.keeper import following, from_bytes, start_keeper, to_bytes
 from pipelines.params import Layout, flatten, read_params
+from pipelines.records import Records
+from pipelines.shipping import pack, unpack
 from pipelines.stage import run_stage
 from ssvos.checkpoint import file_digest
 from ssvos.config import Config
-from ssvos.data.index import read_index
-from ssvos.files import write_text
+from ssvos.device import choose_device
+from ssvos.files import write_bytes, write_text
 from ssvos.run_folder import write_run
 from ssvos.training import EpochReport, Progress, first_network, fit, training_data
 
-_STATE = "progress.pt"
+_NOT_IN_WEIGHTS = {"predict", "tune", "adopted"}
 
 
 def main() -> None:
@@ -29,34 +31,38 @@ def main() -> None:
     parser.add_argument("--variant", required=True)
     parser.add_argument("--stage", required=True, choices=("stage1", "stage2"))
     args = parser.parse_args()
-    config = read_params().variant(args.variant)
+    tracking.connect()
+    params = read_params()
+    config = params.variant(args.variant)
     layout = Layout(config.data.name)
     start = layout.run(args.variant, "stage1") / "checkpoint.pt" if args.stage == "stage2" else None
-    name = run_name(config, layout, args.variant, args.stage, start)
+    first_network(config, start or "")  # a checkpoint of another network is found before any worker starts
+    kept = Path("resume") / run_name(config, layout, args.variant, args.stage, start)
+    records = Records.read(params, layout)
+    run_id = _open_run(records, config, args, kept / "mlflow.run")
+    out = layout.run(args.variant, args.stage)
     job = {
         "config": config.model_dump(mode="json"),
         "stage": args.stage,
-        "index": str(layout.index.absolute()),
-        "scribbles": str(layout.scribbles.absolute()),
-        "roots": {source: str(root) for source, root in layout.roots(config).items()},
-        "start": str(start.absolute()) if start else "",
         "label": f"{args.variant} {args.stage}",
+        "run_id": run_id,
     }
-    run_id = _open_run(config, layout, args, name)
-    with cluster():
-        progress = run(job, name, train_workers(getattr(config.train, args.stage).batch_clips), run_id)
-    out = layout.run(args.variant, args.stage)
+    if asked_workers() == 0:
+        progress = run_here(job | {"parcel": pack(config, layout, checkpoint=start)}, kept / "progress.pt")
+    else:
+        with cluster():
+            workers = train_workers(getattr(config.train, args.stage).batch_clips)
+            job |= {"parcel": pack(config, layout, checkpoint=start), "threads": workers.threads}
+            progress = run(job, kept / "progress.pt", workers)
     write_run(out, progress, config, args.stage, args.variant)
-    _close_run(run_id, progress, out)
-    shutil.rmtree(Path("resume") / name)
-    (Path("resume") / f"{name}.run").unlink(missing_ok=True)
+    tracking.write(records.training(args.variant, args.stage), run_id)
+    shutil.rmtree(kept)
 
 
 def run_name(config: Config, layout: Layout, variant: str, stage: str, start: Path | None) -> str:
-    """Name of the resumable run. It carries a digest of all that decides the weights, because Ray goes on with whatever
-    an earlier run of the same name left."""
+    """Name of the resumable run: it carries a digest of all that decides the weights."""
     content = [
-        json.dumps(config.model_dump(mode="json", exclude={"predict"}), sort_keys=True),
+        json.dumps(config.model_dump(mode="json", exclude=_NOT_IN_WEIGHTS), sort_keys=True),
         file_digest(layout.index),
         file_digest(layout.scribbles / "scribbles.parquet"),
         file_digest(start) if start else "",
@@ -64,123 +70,87 @@ def run_name(config: Config, layout: Layout, variant: str, stage: str, start: Pa
     return f"{layout.name}-{variant}-{stage}-{hashlib.sha256(' '.join(content).encode()).hexdigest()[:12]}"
 
 
-def run(job: dict, name: str, workers: Workers, run_id: str) -> Progress:
-    """Train on the cluster; an interrupted run of the same name goes on after its last epoch."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+def run(job: dict, kept: Path, workers: Workers) -> Progress:
+    """Train on the cluster and return the finished progress; an interrupted run goes on from the state in `kept`."""
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.util.queue import Queue
 
-    rows = Queue(actor_options={"num_cpus": 0})
+    keeper = start_keeper(kept.read_bytes() if kept.is_file() else None)
     resources = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {})
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config=job | {"threads": workers.threads, "rows": rows},
-        scaling_config=ScalingConfig(
-            num_workers=workers.count, use_gpu=bool(workers.gpus), resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=str(Path("resume").absolute()),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            failure_config=FailureConfig(max_failures=2),
-        ),
-    )
-    with _live(rows, run_id):
-        result = trainer.fit()
-    with result.checkpoint.as_directory() as folder:
-        return read_progress(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="ssvos-train-") as storage:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config=job | {"keeper": keeper},
+            scaling_config=ScalingConfig(
+                num_workers=workers.count, use_gpu=bool(workers.gpus), resources_per_worker=resources
+            ),
+            # Ray goes on with whatever a run of the same name left: a fresh place, our own state is with the keeper
+            run_config=RunConfig(name="run", storage_path=storage, failure_config=FailureConfig(max_failures=2)),
+        )
+
+        with following(keeper, kept, partial(_on_epoch, job["run_id"])):
+            trainer.fit()
+        return from_bytes(ray.get(keeper.latest.remote()))
+
+
+def run_here(job: dict, kept: Path) -> Progress:
+    """The same loop in this process, without Ray: SSVOS_WORKERS=0, for a debugger and for very short runs."""
+
+    def keep(metrics: dict[str, float], line: str, progress: Progress) -> None:
+        write_bytes(kept, to_bytes(progress))
+        _on_epoch(job["run_id"], metrics, line)
+
+    return _train(job, keep, choose_device("auto"), kept.read_bytes() if kept.is_file() else None)
+
+
+def _on_epoch(run_id: str, metrics: dict[str, float], line: str) -> None:
+    print(line, flush=True)
+    tracking.log_live(run_id, metrics, step=int(metrics["epoch"]))
 
 
 def _worker(job: dict) -> None:
-    import logging
-
+    import ray
     import ray.train
     import ray.train.torch
     import torch
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(job["threads"])
-    config = Config.model_validate(job["config"])
-    stage = getattr(config.train, job["stage"])
-    roots = {source: Path(root) for source, root in job["roots"].items()}
-    data = training_data(Path(job["index"]), Path(job["scribbles"]), roots, config)
-    resume = None
-    if ray.train.get_checkpoint():
-        with ray.train.get_checkpoint().as_directory() as folder:
-            resume = read_progress(Path(folder))
+    keeper = job["keeper"]
     is_first = ray.train.get_context().get_world_rank() == 0
+
+    def keep(metrics: dict[str, float], line: str, progress: Progress) -> None:
+        if is_first:
+            ray.get(keeper.put.remote(metrics, line, to_bytes(progress)))
+        ray.train.report(metrics)
+
+    _train(job, keep, ray.train.torch.get_device(), ray.get(keeper.latest.remote()))
+
+
+def _train(job: dict, keep: Callable[[dict, str, Progress], None], device, state: bytes | None) -> Progress:
+    """One rank's training; `keep` gets each epoch's metrics, line and progress, `state` is where to go on from."""
+    config, inputs = Config.model_validate(job["config"]), unpack(job["parcel"])
+    stage = getattr(config.train, job["stage"])
+    data = training_data(inputs.index, inputs.scribbles, inputs.roots, config)
 
     def report(epoch: EpochReport) -> None:
         metrics = epoch.row | {"clips_per_second": epoch.clips_per_second}
-        if not is_first:
-            ray.train.report(metrics)
-            return
-        job["rows"].put((metrics, epoch.line(job["label"], stage.epochs)))
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save(vars(epoch.progress), Path(folder) / _STATE)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        keep(metrics, epoch.line(job["label"], stage.epochs), epoch.progress)
 
-    network = first_network(config, job["start"])
-    fit(network, data, config, stage, ray.train.torch.get_device(), report, resume)
+    network = first_network(config, inputs.checkpoint or "")
+    return fit(network, data, config, stage, device, report, from_bytes(state) if state else None)
 
 
-def read_progress(folder: Path) -> Progress:
-    import torch
-
-    return Progress(**torch.load(folder / _STATE, map_location="cpu", weights_only=True))
-
-
-@contextmanager
-def _live(rows, run_id: str) -> Iterator[None]:
-    """While the block runs, print each epoch's line and write its metrics to MLflow as they come from rank 0."""
-    from queue import Empty
-
-    done = threading.Event()
-
-    def follow() -> None:
-        while True:
-            last_look = done.is_set()  # before looking: what came before the end is still taken
-            try:
-                metrics, line = rows.get(timeout=1.0)
-            except Empty:
-                if last_look:
-                    return
-                continue
-            print(line, flush=True)
-            tracking.log_metrics(run_id, metrics, step=int(metrics["epoch"]))
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join(timeout=30)
-
-
-def _open_run(config: Config, layout: Layout, args: argparse.Namespace, name: str) -> str:
-    index = read_index(layout.index)
-    digest = tracking.data_digest(index)
-    kept = Path("resume") / f"{name}.run"
-    earlier = kept.read_text() if kept.is_file() else ""
-    tags = {
-        "stage": f"train_{args.stage}",
-        "variant": args.variant,
-        "data": layout.name,
-        "data.digest": digest,
-    }
-    run_id = tracking.open_run(f"{args.variant} {args.stage}", tags, flatten(config), earlier)
+def _open_run(records: Records, config: Config, args: argparse.Namespace, kept: Path) -> str:
+    """The MLflow run of this training, the same one again after an interruption."""
+    tags = {"variant": args.variant, "stage": f"train_{args.stage}", "data": records.layout.name}
+    tags["data.digest"] = records.data.digest
+    use = tracking.DataUse(**(vars(records.data) | {"context": "training"}))
+    name = f"{args.variant} train_{args.stage}"
+    record = tracking.Record(name, tags, flatten(config), use)
+    run_id = tracking.open_run(record, kept.read_text() if kept.is_file() else "")
     write_text(kept, run_id)
-    if run_id != earlier:
-        tracking.log_input(run_id, layout.name, digest, str(layout.index), "training", {"frames": len(index)})
     return run_id
-
-
-def _close_run(run_id: str, progress: Progress, out: Path) -> None:
-    tracking.set_tags(run_id, {"checkpoint.digest": file_digest(out / "checkpoint.pt")})
-    tracking.log_metrics(run_id, {"best_holdout_score": progress.best_score, "best_epoch": progress.best_epoch})
-    tracking.log_files(run_id, [out / "checkpoint.pt", out / "history.csv"])
-    tracking.close_run(run_id)
 
 
 if __name__ == "__main__":

@@ -5,27 +5,25 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines import tracking
 from pipelines.cluster import cluster, quiet_data
-from pipelines.judged import judged_videos, late_objects, mask_folder, score
+from pipelines.judged import METHODS, judged_videos, late_objects, mask_folder, score, write_masks
 from pipelines.params import Layout, read_params, write_json
-from pipelines.stage import run_stage
+from pipelines.records import Records
+from pipelines.shipping import pack, unpack
+from pipelines.stage import run_stage, tracked
 from ssvos.config import Config
-
-METHODS = {
-    "untrained": "this network with random weights",
-    "empty": "the empty mask",
-    "copied": "the first true mask copied to every frame",
-    "grabcut_flow": "GrabCut and optical flow from the same scribble",
-}
 
 
 def main() -> None:
-    config = read_params().base
+    tracking.connect()
+    params = read_params()
+    config = params.base
     layout = Layout(config.data.name)
     out = Path("predictions") / layout.name / "yardsticks"
-    result: dict[str, dict] = {}
     with cluster():
         _answer_all(config, layout, out)
+    result: dict[str, dict] = {}
     for name in METHODS:
         scores = score(config, layout, out / name) if (out / name).is_dir() else {}
         result[name] = {
@@ -33,44 +31,42 @@ def main() -> None:
             for source, one in scores.items()
         }
     write_json(layout.yardsticks, result)
+    tracking.write(Records.read(params, layout).yardsticks())
     print(f"{layout.yardsticks}: " + ", ".join(METHODS))
 
 
 def _answer_all(config: Config, layout: Layout, out: Path) -> None:
     data = quiet_data()
     count = len(judged_videos(layout.index))
-    job = {
-        "config": config.model_dump(mode="json"),
-        "index": str(layout.index.absolute()),
-        "scribbles": str(layout.scribbles.absolute()),
-        "roots": {name: str(root) for name, root in layout.roots(config).items()},
-        "out": str(out.absolute()),
-    }
-    videos = data.from_items([{"video": k} for k in range(count)], override_num_blocks=count)
-    videos.map(_answer, fn_kwargs={"job": job}, num_cpus=1).take_all()
+    job = {"config": config.model_dump(mode="json"), "parcel": pack(config, layout)}
+    items = [{"video": k, "method": method} for k in range(count) for method in METHODS]
+    videos = data.from_items(items, override_num_blocks=count)
+    answers = videos.map(_answer, fn_kwargs={"job": job}, num_cpus=1)
+    with tracked("answering without training", len(items)) as advance:
+        for row in answers.iter_rows():
+            if row["names"] is not None:
+                write_masks(out / row["method"] / row["sequence"], row["names"], row["masks"])
+            advance()
 
 
 def _answer(row: dict, job: dict) -> dict:
-    """Write every method's masks of one video."""
+    """A method's masks of one video; none where it needs true masks and there are none."""
     import cv2
 
     from ssvos.inference import starting_scribbles
-    from ssvos.labels import write_labels
+    from ssvos.labels import encode_labels
     from ssvos.scribbles.store import read_store
 
     cv2.setNumThreads(1)
-    config = Config.model_validate(job["config"])
-    video = judged_videos(Path(job["index"]))[row["video"]]
-    root = Path(job["roots"][video.dataset])
-    store = read_store(Path(job["scribbles"]))
-    scribbles = starting_scribbles(video, store, late_objects(config)[video.dataset])
-    for method in METHODS:
-        if method == "copied" and mask_folder(video, root) is None:
-            continue
-        masks = _masks(method, config, video, root, scribbles)
-        for frame, mask in zip(video.frames, masks, strict=True):
-            write_labels(Path(job["out"]) / method / video.sequence / f"{frame.name}.png", mask)
-    return row
+    config, inputs = Config.model_validate(job["config"]), unpack(job["parcel"])
+    video = judged_videos(inputs.index)[row["video"]]
+    root, method = inputs.roots[video.dataset], row["method"]
+    answer = {"method": method, "sequence": video.sequence, "names": None, "masks": None}
+    if method == "copied" and mask_folder(video, root) is None:
+        return answer
+    scribbles = starting_scribbles(video, read_store(inputs.scribbles), late_objects(config)[video.dataset])
+    masks = [encode_labels(mask) for mask in _masks(method, config, video, root, scribbles)]
+    return answer | {"names": [frame.name for frame in video.frames], "masks": masks}
 
 
 def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, np.ndarray]) -> Iterator[np.ndarray]:

@@ -2,9 +2,9 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -232,8 +232,48 @@ class PredictConfig(FrozenConfig):
     width: Annotated[int, Field(ge=0)] = 0
 
 
+class RangeConfig(FrozenConfig):
+    """Where a searched parameter may lie; `log`: drawn evenly over its logarithm."""
+
+    low: float
+    high: float
+    log: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> "RangeConfig":
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low {self.low} must be above 0 where log is true")
+        return self
+
+
+class TuneConfig(FrozenConfig):
+    """The search (Table II): `trials` settings of the parameters in `space`, the first one the present values.
+
+    variant: whose parameters are searched. trial: overrides that make a trial cheap, as under `variants`.
+    space: dotted keys and their ranges. grace: epochs, of both stages together, before a weak trial may be stopped;
+    reduction: of the trials that reach a rung, one in so many goes on (ASHA).
+    """
+
+    variant: str = "ours"
+    trials: Count = 16
+    seed: int = 0
+    grace: Count = 2
+    reduction: Annotated[int, Field(ge=2)] = 3
+    trial: dict[str, Any] = {}
+    space: dict[str, RangeConfig] = {
+        "train.stage1.learning_rate": RangeConfig(low=1e-5, high=1e-3),
+        "train.stage2.learning_rate": RangeConfig(low=1e-6, high=1e-4),
+        "loss.sigma_xy": RangeConfig(low=25.0, high=200.0),
+        "loss.sigma_rgb": RangeConfig(low=5.0, high=45.0),
+        "loss.weight": RangeConfig(low=0.01, high=10.0),
+        "loss.beta": RangeConfig(low=0.01, high=3.0),
+    }
+
+
 class Config(FrozenConfig):
-    """All parameters of one variant."""
+    """All parameters of one variant. adopted: which search the values come from, written when its winner is taken."""
 
     data: DataConfig
     synthetic: SyntheticConfig = SyntheticConfig()
@@ -242,6 +282,8 @@ class Config(FrozenConfig):
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
+    tune: TuneConfig = TuneConfig()
+    adopted: str = ""
 
 
 class FitConfig(FrozenConfig):

@@ -1,0 +1,89 @@
+"""From the workers to the driver while a training runs: epochs' rows and the state to go on from.
+
+The workers need no storage that all nodes see: the state of rank 0 passes through an actor on the driver's node, and
+the driver keeps it in the project's folder. A restarted worker asks the actor, a restarted stage reads the file.
+"""
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ssvos.files import write_bytes
+from ssvos.training import Progress
+
+_POLL = 1.0  # seconds
+
+
+class Keeper:
+    """The actor: rows that the driver has not taken yet, and the latest state as bytes."""
+
+    def __init__(self, state: bytes | None):
+        self.rows: list[tuple[dict[str, float], str]] = []
+        self.state = state
+        self.is_new = False
+
+    def put(self, metrics: dict[str, float], line: str, state: bytes) -> None:
+        self.rows.append((metrics, line))
+        self.state, self.is_new = state, True
+
+    def take(self) -> tuple[list[tuple[dict[str, float], str]], bytes | None]:
+        """Rows since the last call, and the state if it has changed since."""
+        rows, state = self.rows, self.state if self.is_new else None
+        self.rows, self.is_new = [], False
+        return rows, state
+
+    def latest(self) -> bytes | None:
+        return self.state
+
+
+def start_keeper(state: bytes | None):
+    """A keeper on the driver's own node, beside all workers' resources."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(Keeper).options(num_cpus=0, scheduling_strategy=here).remote(state)
+
+
+@contextmanager
+def following(keeper, path: Path, on_row: Callable[[dict[str, float], str], None]) -> Iterator[None]:
+    """While the block runs, and once more at its end: hand each epoch's row on, and write the state to `path`."""
+    import ray
+
+    done = threading.Event()
+
+    def look() -> None:
+        rows, state = ray.get(keeper.take.remote())
+        if state is not None:
+            write_bytes(path, state)
+        for metrics, line in rows:
+            on_row(metrics, line)
+
+    def follow() -> None:
+        while not done.wait(_POLL):
+            look()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=60)
+        look()
+
+
+def to_bytes(progress: Progress) -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(vars(progress), buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(state: bytes) -> Progress:
+    import torch
+
+    return Progress(**torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))

@@ -1,0 +1,255 @@
+"""What each stage leaves in MLflow, read from its files alone; run as a command it writes every run that is missing.
+
+After `dvc pull`, a cache hit or a lost database: `python -m pipelines.records`.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines import tracking
+from pipelines.params import BEST, CURVES, TRIALS, Layout, flatten, nested, read_params
+from pipelines.stage import run_stage, tracked
+from pipelines.tracking import DataUse, Record
+from ssvos.checkpoint import file_digest, load_checkpoint
+from ssvos.config import Config, read_yaml
+from ssvos.data.index import read_index
+from ssvos.data.preparation import sequences_by_split
+from ssvos.variants import Params, merge
+
+
+@dataclass(frozen=True)
+class Records:
+    """Makes the records of one data set's outputs."""
+
+    params: Params
+    layout: Layout
+    data: DataUse
+    counts: dict[str, int]
+
+    @classmethod
+    def read(cls, params: Params, layout: Layout) -> "Records":
+        index = read_index(layout.index)
+        counts = sequences_by_split(index)
+        digest = tracking.data_digest(index)
+        data = DataUse(layout.name, digest, str(layout.index), "", {"frames": len(index), **counts})
+        return cls(params, layout, data, counts)
+
+    def record(self, stage: str, output: Path, context: str, config: Config, variant: str = "", **content) -> Record:
+        """A record whose identity is its stage, its variant, its data and the bytes of its main output."""
+        tags = {"stage": stage, "data": self.layout.name, "data.digest": self.data.digest}
+        tags |= {"variant": variant} if variant else {}
+        tags |= {"output.digest": file_digest(output)} | content.pop("tags", {})
+        use = DataUse(self.data.name, self.data.digest, self.data.source, context, self.data.profile)
+        name = f"{variant} {stage}" if variant else f"{self.layout.name} {stage}"
+        return Record(name, tags, flatten(config), use, **content)
+
+    def prepare(self) -> Record:
+        metrics = {"frames": self.data.profile["frames"]} | {f"sequences.{k}": v for k, v in self.counts.items()}
+        return self.record("prepare", self.layout.index, "index", self.params.base, metrics=metrics)
+
+    def scribbles(self) -> Record:
+        path = self.layout.scribbles / "summary.json"
+        metrics = tracking.numbers(json.loads(path.read_text()))
+        store = self.layout.scribbles / "scribbles.parquet"
+        return self.record("scribbles", store, "scribbles", self.params.base, metrics=metrics, files={"": [path]})
+
+    def training(self, variant: str, stage: str) -> Record:
+        out = self.layout.run(variant, stage)
+        checkpoint = out / "checkpoint.pt"
+        about = load_checkpoint(checkpoint)[1].about
+        with open(out / "history.csv", newline="") as file:
+            history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        return self.record(
+            f"train_{stage}",
+            checkpoint,
+            "training",
+            self.params.variant(variant),
+            variant,
+            tags={"checkpoint.digest": file_digest(checkpoint), "chosen_by": about["chosen_by"]},
+            metrics={"best_holdout_score": about["holdout_score"], "best_epoch": about["epoch"]},
+            history=history,
+            files={"": [checkpoint, out / "history.csv"]},
+            model=checkpoint if stage == "stage2" else None,
+        )
+
+    def prediction(self, variant: str) -> Record:
+        path = self.layout.speed(variant)
+        speed = json.loads(path.read_text())
+        tags = {"checkpoint.digest": speed["checkpoint"]}
+        config = self.params.variant(variant)
+        tables = {"videos.json": speed["videos"]}
+        metrics = tracking.numbers(speed)
+        return self.record("predict", path, "judged", config, variant, tags=tags, metrics=metrics, tables=tables)
+
+    def evaluation(self, variant: str) -> Record:
+        path = self.layout.results(variant)
+        result = json.loads(path.read_text())
+        with open(self.layout.objects(variant), newline="") as file:
+            rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        return self.record(
+            "evaluate",
+            path,
+            "judged",
+            self.params.variant(variant),
+            variant,
+            tags={"checkpoint.digest": result["checkpoint"]},
+            metrics=test_metrics(result),
+            tables={"scores.json": score_rows(result), "objects.json": rows},
+            files={"": [path]},
+        )
+
+    def yardsticks(self) -> Record:
+        result = json.loads(self.layout.yardsticks.read_text())
+        rows = [row for name, scores in result.items() for row in score_rows({"variant": name, "scores": scores})]
+        return self.record(
+            "yardsticks",
+            self.layout.yardsticks,
+            "judged",
+            self.params.base,
+            metrics=tracking.numbers(result),
+            tables={"scores.json": rows},
+        )
+
+    def report(self) -> Record:
+        return self.record("report", self.layout.page, "judged", self.params.base, files={"": [self.layout.page]})
+
+    def search(self) -> Record:
+        found = read_yaml(BEST)
+        with open(TRIALS, newline="") as file:
+            rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        scores = {"best_score": found["best"], "score_before": found["before"] or {}}
+        metrics = {key: one["score"] for key, one in scores.items() if one.get("score") is not None}
+        metrics |= {key: found["search"][key] for key in ("trials", "finished", "stopped", "failed")}
+        return self.record(
+            "tune",
+            TRIALS,
+            "training",
+            self.params.variant(found["search"]["variant"]),
+            found["search"]["variant"],
+            tags={"search": found["search"]["digest"]},
+            metrics=metrics,
+            tables={"trials.json": rows},
+            files={"": [TRIALS, BEST]},
+            experiment=tracking.SEARCHES,
+        )
+
+
+def trial_record(search: Record, config: Config, number: int, values: dict[str, float], history: list[dict]) -> Record:
+    """The record of a trial: all its parameters, the searched ones with its own values, and its curve."""
+    own = Config.model_validate(merge(config.model_dump(mode="json"), nested(values)))
+    tags = {k: search.tags[k] for k in ("data", "data.digest", "variant", "search")}
+    tags |= {"stage": "trial", "trial": str(number)}
+    best = {"best_holdout_score": max(row["holdout_score"] for row in history)} if history else {}
+    return Record(
+        f"trial {number}", tags, flatten(own), search.data, best, history=history, experiment=tracking.SEARCHES
+    )
+
+
+def _number(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def test_metrics(result: dict) -> dict[str, float]:
+    """test.global.J_and_F-Mean and so on; with several sources the source's name comes before."""
+    metrics = {}
+    for name, one in result["scores"].items():
+        prefix = "" if len(result["scores"]) == 1 else f"{name}."
+        metrics |= {f"test.{prefix}{key}": value for key, value in tracking.numbers(one).items()}
+    return metrics
+
+
+def score_rows(result: dict) -> list[dict]:
+    """A row a source: the benchmark's global scores."""
+    return [
+        {"answer": result["variant"], "source": source, "protocol": one["protocol"], **one["global"]}
+        for source, one in result["scores"].items()
+    ]
+
+
+def write_evaluation(record: Record) -> None:
+    """The evaluation's own run, and its scores on the training run and logged model whose checkpoint was judged."""
+    write_once(record)
+    keys = ("variant", "data", "data.digest", "checkpoint.digest")
+    trained = tracking.find_run({"stage": "train_stage2"} | {key: record.tags[key] for key in keys})
+    if trained:
+        tracking.log_metrics(trained, record.metrics, data=record.data)
+
+
+def write_once(record: Record, parent: str = "") -> str:
+    """Write a record unless the store has it; returns its run's id."""
+    return tracking.find_run(record.tags, record.experiment) or tracking.write(record, parent=parent)
+
+
+def write_search(records: Records, record: Record) -> None:
+    """A search's run and a child run for every trial."""
+    parent = write_once(record)
+    config = records.params.variant(record.tags["variant"])
+    for trial in trial_records(record, config):
+        write_once(trial, parent)
+
+
+def trial_records(search: Record, config: Config) -> list[Record]:
+    """The trials of the search on disk, in order."""
+    with open(CURVES, newline="") as file:
+        points = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    trials = [row for row in search.tables["trials.json"] if row["status"] != "failed"]
+    return [
+        trial_record(
+            search,
+            config,
+            int(row["trial"]),
+            {key: value for key, value in row.items() if "." in key},
+            [{k: v for k, v in point.items() if k != "trial"} for point in points if point["trial"] == row["trial"]],
+        )
+        for row in trials
+    ]
+
+
+def all_of(records: Records) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What to write and how, for every output of the data set that is on disk."""
+    layout, names = records.layout, list(records.params.variants)
+
+    def once(make: Callable[..., Record], *args: str) -> Callable[[], object]:
+        return lambda: write_once(make(*args))
+
+    yield "prepare", once(records.prepare)
+    if (layout.scribbles / "summary.json").is_file():
+        yield "scribbles", once(records.scribbles)
+    for name in names:
+        for stage in ("stage1", "stage2"):
+            if (layout.run(name, stage) / "checkpoint.pt").is_file():
+                yield f"{name} train_{stage}", once(records.training, name, stage)
+        if layout.speed(name).is_file():
+            yield f"{name} predict", once(records.prediction, name)
+        if layout.results(name).is_file():
+            yield f"{name} evaluate", lambda name=name: write_evaluation(records.evaluation(name))
+    if layout.yardsticks.is_file():
+        yield "yardsticks", once(records.yardsticks)
+    if BEST.is_file() and read_yaml(BEST)["search"]["data"] == layout.name:
+        yield "tune", lambda: write_search(records, records.search())
+    if layout.page.is_file():
+        yield "report", once(records.report)
+
+
+def main() -> None:
+    params = read_params()
+    layout = Layout(params.base.data.name)
+    tracking.connect()
+    if not layout.index.is_file():
+        raise FileNotFoundError(f"{layout.index}: nothing to record yet; `dvc pull` or `dvc repro` makes it")
+    steps = list(all_of(Records.read(params, layout)))
+    with tracked("writing runs", len(steps)) as advance:
+        for _, write in steps:
+            write()
+            advance()
+    print(f"{tracking.tracking_uri()}: holds " + ", ".join(label for label, _ in steps))
+
+
+if __name__ == "__main__":
+    run_stage(main)

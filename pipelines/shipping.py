@@ -1,0 +1,114 @@
+"""Carrying a stage's inputs to workers: by path where they see the project's folder, as objects where they may not."""
+
+import hashlib
+import io
+import os
+import tarfile
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.cluster import joined
+from pipelines.params import Layout
+from ssvos.config import Config
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What workers read, as paths on their own node."""
+
+    index: Path
+    scribbles: Path
+    roots: dict[str, Path]
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Inputs on their way: a path that every node sees, or (digest, name, reference to bytes in Ray's object store)."""
+
+    files: dict[str, object]
+    roots: dict[str, object] = field(default_factory=dict)
+
+
+def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Path | None = None) -> Parcel:
+    """On the driver, inside `cluster()`. A joined cluster may not see this folder, so what lies in it travels along.
+
+    Data sets elsewhere are never copied: every node must see them under the path that `data.sources` gives.
+    """
+    wanted = {"index": layout.index, "checkpoint": checkpoint}
+    if scribbles:
+        wanted["scribbles"] = layout.scribbles / "scribbles.parquet"
+    files = {name: path for name, path in wanted.items() if path}
+    roots = layout.roots(config)
+    if not joined():
+        absolute = {name: str(path.absolute()) for name, path in files.items()}
+        return Parcel(absolute, {name: str(root.absolute()) for name, root in roots.items()})
+    here = Path.cwd()
+    return Parcel(
+        {name: _put(path.name, path.read_bytes()) for name, path in files.items()},
+        {
+            name: _put(f"{name}.tar", _tar(root)) if root.absolute().is_relative_to(here) else str(root)
+            for name, root in roots.items()
+        },
+    )
+
+
+def unpack(parcel: Parcel) -> Inputs:
+    """On a worker: the inputs as local paths. ValueError names a data set that this node does not see."""
+    files = {name: _arrive(item) for name, item in parcel.files.items()}
+    roots = {name: _arrive(item) for name, item in parcel.roots.items()}
+    for name, root in roots.items():
+        if not root.is_dir():
+            raise ValueError(
+                f"{root}: not on node {os.uname().nodename}; data set {name} must be seen by every node under this path"
+            )
+    return Inputs(files["index"], files.get("scribbles", Path()), roots, files.get("checkpoint"))
+
+
+def _put(name: str, content: bytes) -> tuple[str, str, object]:
+    import ray
+
+    return hashlib.sha256(content).hexdigest()[:16], name, ray.put(content)
+
+
+def _tar(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.add(path, path.relative_to(folder).as_posix(), recursive=False)
+    return buffer.getvalue()
+
+
+def _arrive(item: object) -> Path:
+    """The local path of an item; the first process of a node that asks for it writes it, whole or not at all."""
+    if isinstance(item, str):
+        return Path(item)
+    digest, name, reference = item
+    target = _node_folder() / f"{digest}-{name}"
+    if not target.exists():
+        import ray
+
+        content = ray.get(reference)
+        with tempfile.TemporaryDirectory(dir=_node_folder()) as folder:
+            making = Path(folder) / name
+            if name.endswith(".tar"):
+                with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                    archive.extractall(making, filter="data")
+            else:
+                making.write_bytes(content)
+            try:
+                making.rename(target)
+            except OSError:  # another process of this node was first
+                if not target.exists():
+                    raise
+    return target
+
+
+def _node_folder() -> Path:
+    """A folder of this user alone; in a shared /tmp somebody else could have made it before."""
+    folder = Path(tempfile.gettempdir()) / f"ssvos-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder}: belongs to another user; set TMPDIR to a folder of your own")
+    return folder
