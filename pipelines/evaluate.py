@@ -5,10 +5,10 @@ import csv
 import io
 
 from pipelines import tracking
-from pipelines.judged import score
+from pipelines.judged import count_truth, score
 from pipelines.params import Layout, read_params, write_json
 from pipelines.records import Records, write_evaluation
-from pipelines.stage import run_stage
+from pipelines.stage import run_stage, tracked
 from ssvos.checkpoint import file_digest, load_checkpoint
 from ssvos.files import write_text
 
@@ -24,7 +24,8 @@ def main() -> None:
     config = params.variant(args.variant)
     layout = Layout(config.data.name)
     checkpoint = layout.run(args.variant, "stage2") / "checkpoint.pt"
-    scores = score(config, layout, layout.predictions(args.variant))
+    with tracked("scoring frames", count_truth(layout)) as advance:
+        scores = score(config, layout, layout.predictions(args.variant), advance)
     about = load_checkpoint(checkpoint)[1].about
     result = {
         "data": layout.name,

@@ -1,6 +1,6 @@
 """What prediction, evaluation and yardsticks share: the judged videos, where their masks lie, and their scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,25 +42,31 @@ def write_masks(folder: Path, names: Sequence[str], pngs: Sequence[bytes]) -> No
         write_bytes(folder / f"{name}.png", png)
 
 
-def score(config: Config, layout: Layout, predictions: Path) -> dict | None:
+def count_truth(layout: Layout) -> int:
+    """How many frames of the judged videos have a mask."""
+    return sum(frame.mask_path is not None for video in judged_videos(layout.index) for frame in video.frames)
+
+
+def score(config: Config, layout: Layout, predictions: Path, on_frame: Callable[[int], None]) -> dict:
     """Scores of <sequence>/<frame>.png under `predictions`: {source: {protocol, global, sequences, ...}}.
 
-    A source whose judged videos have no masks is left out.
+    A source whose judged videos have no masks is left out. on_frame: called with 1 after each scored frame.
     """
     roots, videos = layout.roots(config), judged_videos(layout.index)
     scores = {}
     for source in config.data.sources:
         own = [v for v in videos if v.dataset == source.name and mask_folder(v, roots[source.name])]
         if own and source.layout == "youtube-vos":
-            scores[source.name] = _score_youtube_vos(source, roots[source.name], own, predictions)
+            scores[source.name] = _score_youtube_vos(source, roots[source.name], own, predictions, on_frame)
         elif own:
-            scores[source.name] = _score_davis(own, roots[source.name], predictions)
+            scores[source.name] = _score_davis(own, roots[source.name], predictions, on_frame)
     return scores
 
 
-def _score_davis(videos: list[IndexedVideo], root: Path, predictions: Path) -> dict:
+def _score_davis(videos: list[IndexedVideo], root: Path, predictions: Path, on_frame: Callable[[int], None]) -> dict:
     found: dict[str, SequenceScores] = {
-        video.sequence: score_sequence(mask_folder(video, root), predictions / video.sequence) for video in videos
+        video.sequence: score_sequence(mask_folder(video, root), predictions / video.sequence, on_frame)
+        for video in videos
     }
     result = summarize(found)
     return {
@@ -72,7 +78,9 @@ def _score_davis(videos: list[IndexedVideo], root: Path, predictions: Path) -> d
     }
 
 
-def _score_youtube_vos(source: SourceConfig, root: Path, videos: list[IndexedVideo], predictions: Path) -> dict:
+def _score_youtube_vos(
+    source: SourceConfig, root: Path, videos: list[IndexedVideo], predictions: Path, on_frame: Callable[[int], None]
+) -> dict:
     names = [video.sequence for video in videos]
     result = evaluate_youtube_vos(
         mask_folder(videos[0], root).parent,
@@ -80,5 +88,6 @@ def _score_youtube_vos(source: SourceConfig, root: Path, videos: list[IndexedVid
         root / source.val / "meta.json",
         root / source.train / "meta.json",
         sequences=names,
+        on_frame=on_frame,
     )
     return {"protocol": "youtube-vos", "global": result["global"], "objects": result["objects"]}

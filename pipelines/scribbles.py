@@ -7,7 +7,7 @@ from pipelines.cluster import cluster, quiet_data
 from pipelines.params import Layout, read_params, write_json
 from pipelines.records import Records
 from pipelines.shipping import Parcel, pack, unpack
-from pipelines.stage import run_stage
+from pipelines.stage import run_stage, tracked
 from ssvos.config import ScribbleConfig
 from ssvos.data.index import labelled_frames, read_index
 from ssvos.scribbles.quality import summarise_store
@@ -33,8 +33,6 @@ def main() -> None:
 
 def simulate(frames: pa.Table, parcel: Parcel, config: ScribbleConfig) -> pa.Table:
     """One store row for each labelled frame; a pure function of its row, so that workers and blocks do not matter."""
-    import ray
-
     data = quiet_data()
     blocks = max(1, len(frames) // _BLOCK_ROWS)
     dataset = (
@@ -48,7 +46,12 @@ def simulate(frames: pa.Table, parcel: Parcel, config: ScribbleConfig) -> pa.Tab
             num_cpus=1,
         )
     )
-    return pa.concat_tables([ray.get(ref) for ref in dataset.to_arrow_refs()])
+    tables = []
+    with tracked("scribbling", len(frames)) as advance:
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            tables.append(batch)
+            advance(len(batch))
+    return pa.concat_tables(tables)
 
 
 def _simulate_batch(batch: pa.Table, parcel: Parcel, config: dict) -> pa.Table:

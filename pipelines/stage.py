@@ -28,11 +28,11 @@ def run_stage(main: Callable[[], None]) -> None:
 
 
 @contextmanager
-def tracked(what: str, total: int) -> Iterator[Callable[[], None]]:
+def tracked(what: str, total: int) -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal, nothing when piped; gives the function that advances it."""
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
+        yield lambda count=1: progress.advance(task, count)

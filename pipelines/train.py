@@ -15,7 +15,7 @@ from pipelines.keeper import following, from_bytes, start_keeper, to_bytes
 from pipelines.params import Layout, flatten, read_params
 from pipelines.records import Records
 from pipelines.shipping import pack, unpack
-from pipelines.stage import run_stage
+from pipelines.stage import run_stage, tracked
 from ssvos.checkpoint import file_digest
 from ssvos.config import Config
 from ssvos.device import choose_device
@@ -45,15 +45,17 @@ def main() -> None:
         "config": config.model_dump(mode="json"),
         "stage": args.stage,
         "label": f"{args.variant} {args.stage}",
-        "run_id": run_id,
     }
-    if asked_workers() == 0:
-        progress = run_here(job | {"parcel": pack(config, layout, checkpoint=start)}, kept / "progress.pt")
-    else:
-        with cluster():
-            workers = train_workers(getattr(config.train, args.stage).batch_clips)
-            job |= {"parcel": pack(config, layout, checkpoint=start), "threads": workers.threads}
-            progress = run(job, kept / "progress.pt", workers)
+    stage = getattr(config.train, args.stage)
+    with tracked(job["label"], stage.epochs) as advance:
+        if asked_workers() == 0:
+            job |= {"parcel": pack(config, layout, checkpoint=start)}
+            progress = run_here(job, kept / "progress.pt", partial(_on_epoch, run_id, advance))
+        else:
+            with cluster():
+                workers = train_workers(stage.batch_clips)
+                job |= {"parcel": pack(config, layout, checkpoint=start), "threads": workers.threads}
+                progress = run(job, kept / "progress.pt", workers, partial(_on_epoch, run_id, advance))
     write_run(out, progress, config, args.stage, args.variant)
     tracking.write(records.training(args.variant, args.stage), run_id)
     shutil.rmtree(kept)
@@ -70,7 +72,7 @@ def run_name(config: Config, layout: Layout, variant: str, stage: str, start: Pa
     return f"{layout.name}-{variant}-{stage}-{hashlib.sha256(' '.join(content).encode()).hexdigest()[:12]}"
 
 
-def run(job: dict, kept: Path, workers: Workers) -> Progress:
+def run(job: dict, kept: Path, workers: Workers, on_epoch: Callable[[dict, str], None]) -> Progress:
     """Train on the cluster and return the finished progress; an interrupted run goes on from the state in `kept`."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -89,23 +91,24 @@ def run(job: dict, kept: Path, workers: Workers) -> Progress:
             run_config=RunConfig(name="run", storage_path=storage, failure_config=FailureConfig(max_failures=2)),
         )
 
-        with following(keeper, kept, partial(_on_epoch, job["run_id"])):
+        with following(keeper, kept, on_epoch):
             trainer.fit()
         return from_bytes(ray.get(keeper.latest.remote()))
 
 
-def run_here(job: dict, kept: Path) -> Progress:
+def run_here(job: dict, kept: Path, on_epoch: Callable[[dict, str], None]) -> Progress:
     """The same loop in this process, without Ray: SSVOS_WORKERS=0, for a debugger and for very short runs."""
 
     def keep(metrics: dict[str, float], line: str, progress: Progress) -> None:
         write_bytes(kept, to_bytes(progress))
-        _on_epoch(job["run_id"], metrics, line)
+        on_epoch(metrics, line)
 
     return _train(job, keep, choose_device("auto"), kept.read_bytes() if kept.is_file() else None)
 
 
-def _on_epoch(run_id: str, metrics: dict[str, float], line: str) -> None:
+def _on_epoch(run_id: str, advance: Callable[[], None], metrics: dict[str, float], line: str) -> None:
     print(line, flush=True)
+    advance()
     tracking.log_live(run_id, metrics, step=int(metrics["epoch"]))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipelines import tracking
 from pipelines.cluster import cluster, quiet_data
-from pipelines.judged import METHODS, judged_videos, late_objects, mask_folder, score, write_masks
+from pipelines.judged import METHODS, count_truth, judged_videos, late_objects, mask_folder, score, write_masks
 from pipelines.params import Layout, read_params, write_json
 from pipelines.records import Records
 from pipelines.shipping import pack, unpack
@@ -23,16 +23,17 @@ def main() -> None:
     out = Path("predictions") / layout.name / "yardsticks"
     with cluster():
         _answer_all(config, layout, out)
-    result: dict[str, dict] = {}
-    for name in METHODS:
-        scores = score(config, layout, out / name) if (out / name).is_dir() else {}
-        result[name] = {
-            source: {key: one[key] for key in ("protocol", "global", "visibility", "sequences") if key in one}
-            for source, one in scores.items()
-        }
+    answered = [name for name in METHODS if (out / name).is_dir()]
+    with tracked("scoring frames", len(answered) * count_truth(layout)) as advance:
+        scores = {name: score(config, layout, out / name, advance) for name in answered}
+    result = {name: {source: _brief(one) for source, one in scores.get(name, {}).items()} for name in METHODS}
     write_json(layout.yardsticks, result)
     tracking.write(Records.read(params, layout).yardsticks())
     print(f"{layout.yardsticks}: " + ", ".join(METHODS))
+
+
+def _brief(scores: dict) -> dict:
+    return {key: scores[key] for key in ("protocol", "global", "visibility", "sequences") if key in scores}
 
 
 def _answer_all(config: Config, layout: Layout, out: Path) -> None:
