@@ -1,6 +1,9 @@
-# make repro            the whole pipeline on the embedded data set
-# make repro DATA=dir   the same on a folder in DAVIS layout (TRAIN=, HOLDOUT=, VAL= name its lists)
-# make test             the test suite
+# make repro               the whole pipeline with params.yaml as it stands: at first, the embedded data set
+# make repro DATA=dir      the same on a folder of videos (TRAIN=, HOLDOUT=, VAL= name its lists, LAYOUT= its layout)
+# make repro PRESET=name   with the parameters of a preset, see docs/presets.md; with DATA=dir, on that folder
+# make repro DATA=demo     back to the embedded data set
+# make test                the test suite
+# What is asked for is written to params.yaml; one that was changed by hand is kept as params.yaml.orig.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -21,12 +24,15 @@ $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
+ASKED := $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(LAYOUT),--layout "$(LAYOUT)") \
+  $(if $(TRAIN),--train "$(TRAIN)") $(if $(HOLDOUT),--holdout "$(HOLDOUT)") $(if $(VAL),--val "$(VAL)") \
+  $(if $(PRESET)$(DATA)$(LAYOUT)$(TRAIN)$(HOLDOUT)$(VAL),--write)
+# on a cluster the workers are not this machine's
+WORKERS := $(if $(RAY_ADDRESS),,$(if $(SSVOS_WORKERS),--workers $(SSVOS_WORKERS)))
+
+# says first what it will do, about how long that takes here, and what it needs
 repro: setup
-ifdef DATA
-	@python -m pipelines.plan --data "$(DATA)" $(if $(TRAIN),--train "$(TRAIN)") $(if $(HOLDOUT),--holdout "$(HOLDOUT)") $(if $(VAL),--val "$(VAL)") $(if $(PRESET),--preset "$(PRESET)")
-else
-	@python -m pipelines.plan
-endif
+	@ssvos plan $(ASKED) $(WORKERS)
 	@dvc repro
 	@python -m pipelines.report --summary
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssvos.machine import available_cpus
+
 # A stage's own lines are what a person should see; these must be set before `import ray`.
 _QUIET = {
     "RAY_DEDUP_LOGS": "1",
@@ -96,11 +98,6 @@ def quiet_data():
 
 def _debug() -> bool:
     return bool(os.environ.get("SSVOS_DEBUG"))
-
-
-def available_cpus() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def asked_workers() -> int | None:

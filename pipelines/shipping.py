@@ -21,6 +21,14 @@ class Inputs:
     scribbles: Path
     roots: dict[str, Path]
     checkpoint: Path | None = None
+    weights: Path | None = None
+
+    def here(self, config: Config) -> Config:
+        """The parameters with the backbone's weights where they lie on this node."""
+        if self.weights is None:
+            return config
+        backbone = config.model.backbone.model_copy(update={"weights": str(self.weights)})
+        return config.model_copy(update={"model": config.model.model_copy(update={"backbone": backbone})})
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,11 @@ def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Pat
 
     Data sets elsewhere are never copied: every node must see them under the path that `data.sources` gives.
     """
-    wanted = {"index": layout.index, "checkpoint": checkpoint}
+    weights = config.model.backbone.weights
+    # a checkpoint holds all weights; the backbone's published ones begin a network that has none
+    wanted = {"index": layout.index, "checkpoint": checkpoint, "weights": Path(weights) if weights else None}
+    if checkpoint:
+        wanted["weights"] = None
     if scribbles:
         wanted["scribbles"] = layout.scribbles / "scribbles.parquet"
     files = {name: path for name, path in wanted.items() if path}
@@ -63,7 +75,7 @@ def unpack(parcel: Parcel) -> Inputs:
             raise ValueError(
                 f"{root}: not on node {os.uname().nodename}; data set {name} must be seen by every node under this path"
             )
-    return Inputs(files["index"], files.get("scribbles", Path()), roots, files.get("checkpoint"))
+    return Inputs(files["index"], files.get("scribbles", Path()), roots, files.get("checkpoint"), files.get("weights"))
 
 
 def _put(name: str, content: bytes) -> tuple[str, str, object]:

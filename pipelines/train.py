@@ -140,7 +140,7 @@ def _train(job: dict, keep: Callable[[dict, str, Progress], None], device, state
         metrics = epoch.row | {"clips_per_second": epoch.clips_per_second}
         keep(metrics, epoch.line(job["label"], stage.epochs), epoch.progress)
 
-    network = first_network(config, inputs.checkpoint or "")
+    network = first_network(inputs.here(config), inputs.checkpoint or "")
     return fit(network, data, config, stage, device, report, from_bytes(state) if state else None)
 
 

@@ -28,6 +28,7 @@ def main() -> None:
     config = trial_config(params)
     layout = Layout(config.data.name)
     records = Records.read(params, layout)
+    first_network(config)  # weights that are not there are found before any trial starts
     search = _search_record(records, params, config)
     parent = tracking.open_run(search)
     try:
@@ -109,7 +110,7 @@ def _trial(values: dict, job: dict) -> None:
     inputs = unpack(job["parcel"])
     data = training_data(inputs.index, inputs.scribbles, inputs.roots, config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = first_network(config)
+    network = first_network(inputs.here(config))
     best = float("-inf")
     for number, name in enumerate(_STAGES):
         stage = getattr(config.train, name)

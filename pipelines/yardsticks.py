@@ -13,6 +13,7 @@ from pipelines.records import Records
 from pipelines.shipping import pack, unpack
 from pipelines.stage import run_stage, tracked
 from ssvos.config import Config
+from ssvos.training import first_network
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
     config = params.base
     layout = Layout(config.data.name)
     out = Path("predictions") / layout.name / "yardsticks"
+    first_network(config)  # weights that are not there are found before any worker starts
     with cluster():
         _answer_all(config, layout, out)
     answered = [name for name in METHODS if (out / name).is_dir()]
@@ -66,7 +68,7 @@ def _answer(row: dict, job: dict) -> dict:
     if method == "copied" and mask_folder(video, root) is None:
         return answer
     scribbles = starting_scribbles(video, read_store(inputs.scribbles), late_objects(config)[video.dataset])
-    masks = [encode_labels(mask) for mask in _masks(method, config, video, root, scribbles)]
+    masks = [encode_labels(mask) for mask in _masks(method, inputs.here(config), video, root, scribbles)]
     return answer | {"names": [frame.name for frame in video.frames], "masks": masks}
 
 
@@ -77,7 +79,6 @@ def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, 
     from ssvos.data.clips import read_frame
     from ssvos.inference import segment
     from ssvos.labels import read_labels
-    from ssvos.training import first_network
 
     start = min(scribbles)
     frames = (read_frame(root / frame.image_path) for frame in video.frames)

@@ -147,7 +147,7 @@ class LossConfig(FrozenConfig):
     weight: Annotated[float, Field(ge=0.0)] = 0.9
     beta: Annotated[float, Field(ge=0.0)] = 0.1
     unreliable_above: Fraction = 0.05
-    unreliable_below: Fraction = 0.32
+    unreliable_below: Fraction = 0.3
     sigma_xy: Positive = 100.0
     sigma_rgb: Positive = 15.0
     scale: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5

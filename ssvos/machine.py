@@ -1,6 +1,8 @@
 """What a run is planned for: the CPUs, memory and GPUs of this machine, and how a batch is shared out among workers."""
 
 import os
+import resource
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +20,13 @@ class Machine:
     gpu_memory: int = 0
 
     def workers(self, batch_clips: int, asked: int | None = None) -> int:
-        """How many workers train: one a GPU, or two on CPUs, fewer where the batch does not divide evenly.
+        """How many workers train: one a GPU, or two on CPUs, fewer where the batch does not divide evenly. `asked`
+        sets another number; 0 is training in the stage's own process.
 
         Raises ValueError if `asked` is more than the machine has or does not divide the batch.
         """
+        if asked == 0:
+            return 1
         limit, kind = (self.num_gpus, "GPUs") if self.num_gpus else (self.cpus, "CPUs")
         if asked and asked > limit:
             raise ValueError(f"workers: {asked} asked for, there are {limit} {kind}; ask for at most that")
@@ -54,6 +59,14 @@ def this_machine(device: str = "auto") -> Machine:
 def available_cpus() -> int:
     """CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds, in bytes; where the system does not tell, the most it has held."""
+    told = Path("/proc/self/statm")
+    if told.is_file():
+        return int(told.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _memory() -> int:

@@ -1,5 +1,6 @@
 """Shared by the tests: a tiny network, and a tiny embedded data set rendered, indexed and scribbled once."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from sandbox import make_project
+from sandbox import run as reproduce
 
 from ssvos.config import (
     AppearanceConfig,
@@ -96,6 +99,20 @@ def tiny_data(tiny_config, tmp_path_factory) -> TinyData:
     ]
     write_store(pa.Table.from_pylist(rows, schema=STORE_SCHEMA), folder / "scribbles.parquet")
     return TinyData(tiny_config, roots, folder / "index.parquet", folder / "scribbles.parquet")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project with tiny parameters, its own git and DVC, reproduced once."""
+    folder = make_project(tmp_path_factory.mktemp("pipeline") / "project")
+    reproduce(["dvc", "repro"], folder)
+    return folder
+
+
+@pytest.fixture
+def project_copy(project, tmp_path) -> Path:
+    """A copy of the reproduced project that a test may change; its MLflow artifacts stay where the runs name them."""
+    return shutil.copytree(project, tmp_path / "copy", symlinks=True)
 
 
 def make_network(seed: int = 0, **changes) -> Network:

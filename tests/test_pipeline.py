@@ -1,43 +1,12 @@
 """The real pipeline, tiny: DVC runs the stages, Ray Data scribbles and predicts, Ray Train trains with two workers."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-
-PROJECT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Path:
-    """A copy of the project with tiny parameters, its own git and DVC, reproduced once."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("dvc.yaml", "pipelines", "ssvos", "conf"):
-        source = PROJECT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
-    shutil.copy(PROJECT / "tests" / "tiny_params.yaml", folder / "params.yaml")
-    run(["git", "init", "-q", "."], folder)
-    run(["dvc", "init", "-q"], folder)
-    run(["dvc", "repro"], folder)
-    return folder
-
-
-def run(command: list[str], folder: Path, check: bool = True) -> subprocess.CompletedProcess:
-    """Run a command in the project's copy with this environment's programs."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "RAY_"))}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["DVC_NO_ANALYTICS"] = "1"
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=540)
-    assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done
+from sandbox import run
 
 
 @pytest.mark.timeout(560)
@@ -70,7 +39,7 @@ def test_a_stage_2_parameter_reruns_stage_2_and_what_follows_only(project):
         status = json.loads(run(["dvc", "status", "--json"], project).stdout)
     finally:
         path.write_text(before)
-    assert set(status) == {"train_stage2@pce", "train_stage2@ours"}
+    assert set(status) == {"train_stage2@pce", "train_stage2@ours", "report"}  # the page prints all parameters
     graph = run(["dvc", "dag", "--dot", "train_stage2@ours"], project).stdout
     assert "train_stage1@ours" in graph
 
@@ -91,7 +60,8 @@ def test_mlflow_holds_every_stage_and_the_test_score_on_the_training_run(project
     runs = client.search_runs([experiment.experiment_id])
     stages = sorted((run.data.tags["stage"], run.data.tags.get("variant", "")) for run in runs)
     per_variant = ("evaluate", "predict", "train_stage1", "train_stage2")
-    assert stages == sorted([("scribbles", ""), *((s, v) for s in per_variant for v in ("ours", "pce"))])
+    once = ("prepare", "report", "scribbles", "yardsticks")
+    assert stages == sorted([*((s, "") for s in once), *((s, v) for s in per_variant for v in ("ours", "pce"))])
     assert all(run.info.status == "FINISHED" for run in runs)
     trained = next(r for r in runs if (r.data.tags["stage"], r.data.tags.get("variant")) == ("train_stage2", "ours"))
     result = json.loads((project / "results/tiny/ours/val.json").read_text())
@@ -175,18 +145,62 @@ def test_every_fault_of_a_data_set_is_listed_at_once(project, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_data_argument_writes_parameters_for_the_folder_and_keeps_hand_made_ones(project, tmp_path):
-    shutil.copytree(PROJECT / "conf", tmp_path / "conf")
-    by_hand = (project / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(by_hand)
-    folder = project / "data/tiny/frames/embedded"
-    run([sys.executable, "-m", "pipelines.plan", "--data", str(folder)], tmp_path)
-    params = YAML(typ="safe").load((tmp_path / "params.yaml").read_text())
-    assert params["data"]["name"] == "embedded" and params["data"]["sources"][0]["root"] == str(folder)
-    assert (tmp_path / "params.yaml.orig").read_text() == by_hand
-    run([sys.executable, "-m", "pipelines.plan", "--data", "demo"], tmp_path)
-    assert (tmp_path / "params.yaml").read_text() == (PROJECT / "conf/demo.yaml").read_text()
+def test_a_search_leaves_trials_a_winner_and_a_run_for_each(project):
+    from mlflow import MlflowClient
+
+    rows = [line.split(",") for line in (project / "tune/trials.csv").read_text().splitlines()]
+    assert rows[0][:5] == ["trial", "status", "epochs", "score", "seconds"] and len(rows) == 4
+    best = YAML(typ="safe").load((project / "tune/best.yaml").read_text())
+    scores = {int(row[0]): float(row[3]) for row in rows[1:] if row[3]}
+    assert best["best"]["score"] == max(scores.values()) == scores[best["best"]["trial"]]
+    assert best["before"]["trial"] == 0 and scores[0] == best["before"]["score"]
+    assert float(rows[1][5]) == pytest.approx(0.001), "the first trial has the present values"
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("ssvos-tune").experiment_id])
+    parent = next(one for one in runs if one.data.tags["stage"] == "tune")
+    children = [one for one in runs if one.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == 3
+    for child in children:
+        row = rows[1 + int(child.data.tags["trial"])]
+        assert float(child.data.params["train.stage1.learning_rate"]) == pytest.approx(float(row[5]))
+        assert len(client.get_metric_history(child.info.run_id, "holdout_score")) == int(row[2])
 
 
-def test_committed_parameters_are_the_demo_preset():
-    assert (PROJECT / "params.yaml").read_text() == (PROJECT / "conf/demo.yaml").read_text()
+def test_the_winner_is_adopted_with_its_provenance_and_searched_no_second_time(project_copy):
+    best = YAML(typ="safe").load((project_copy / "tune/best.yaml").read_text())
+    # whichever trial won by chance, the winner differs from what params.yaml holds
+    text = (project_copy / "params.yaml").read_text().replace("0.001}", "0.0011}", 1)
+    (project_copy / "params.yaml").write_text("# a comment\n" + text)
+    shown = run([sys.executable, "-m", "pipelines.adopt"], project_copy).stdout
+    new = best["params"]["train"]["stage1"]["learning_rate"]
+    assert f"train.stage1.learning_rate: 0.0011 -> {new:g}" in shown
+    assert "0.0011" in (project_copy / "params.yaml").read_text(), "nothing is written unasked"
+    run([sys.executable, "-m", "pipelines.adopt", "--yes"], project_copy)
+    after = (project_copy / "params.yaml").read_text()
+    params = YAML(typ="safe").load(after)
+    assert params["train"]["stage1"]["learning_rate"] == new and params["train"]["stage2"]["learning_rate"] == 0.001
+    assert after.startswith("# a comment") and best["search"]["digest"] in params["adopted"]
+    status = json.loads(run(["dvc", "status", "--json"], project_copy).stdout)
+    assert "tune" not in status and "train_stage1@ours" in status
+
+
+def test_a_lost_database_is_written_again_from_what_is_on_disk(project_copy):
+    from mlflow import MlflowClient
+
+    def content() -> list[tuple]:
+        client = MlflowClient(f"sqlite:///{project_copy / 'mlflow.db'}")
+        runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+        return sorted(
+            (r.info.run_name, {k: v for k, v in r.data.metrics.items() if k != "clips_per_second"}, r.data.params)
+            for r in runs
+        )
+
+    before = content()
+    (project_copy / "mlflow.db").unlink()
+    for _ in range(2):  # a second time adds nothing
+        run([sys.executable, "-m", "pipelines.records"], project_copy)
+    after = content()
+    assert [name for name, *_ in after] == [name for name, *_ in before]
+    for (name, metrics, params), (_, old, old_params) in zip(after, before, strict=True):
+        assert params == old_params, name
+        assert metrics == pytest.approx(old), name
