@@ -50,10 +50,11 @@ def cluster() -> Iterator[None]:
         modules = [str(code / "ssvos"), str(code / "pipelines")]
         options |= {"address": os.environ["RAY_ADDRESS"], "runtime_env": {"py_modules": modules}}
     else:
-        # the project folder must be importable in workers, whose working directory is elsewhere
-        path = os.pathsep.join([os.getcwd(), *sys.path])
+        # the project folder must be importable in workers, whose working directory is elsewhere; in a runtime_env it
+        # would cost a process more for each of them, as the ones that Ray starts beforehand have none
+        os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *sys.path])
         options |= {"address": "local", "num_cpus": available_cpus(), "include_dashboard": False}
-        options |= {"object_store_memory": 256 * 2**20, "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
+        options |= {"object_store_memory": 256 * 2**20}
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -9,9 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssvos.files import write_bytes
-from ssvos.training import Progress
+
+if TYPE_CHECKING:  # the actor's process has no use for PyTorch, which is slow to import
+    from ssvos.training import Progress
 
 _POLL = 1.0  # seconds
 
@@ -75,7 +78,7 @@ def following(keeper, path: Path, on_row: Callable[[dict[str, float], str], None
         look()
 
 
-def to_bytes(progress: Progress) -> bytes:
+def to_bytes(progress: "Progress") -> bytes:
     import torch
 
     buffer = io.BytesIO()
@@ -83,7 +86,9 @@ def to_bytes(progress: Progress) -> bytes:
     return buffer.getvalue()
 
 
-def from_bytes(state: bytes) -> Progress:
+def from_bytes(state: bytes) -> "Progress":
     import torch
+
+    from ssvos.training import Progress
 
     return Progress(**torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from cluster_head import OPEN, cluster_head
 from sandbox import make_project
 from sandbox import run as reproduce
 
@@ -102,10 +103,25 @@ def tiny_data(tiny_config, tmp_path_factory) -> TinyData:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Path:
-    """A copy of the project with tiny parameters, its own git and DVC, reproduced once."""
-    folder = make_project(tmp_path_factory.mktemp("pipeline") / "project")
-    reproduce(["dvc", "repro"], folder)
+def hidden(tmp_path_factory) -> Path:
+    """A folder that the cluster's processes find empty, whatever is put there."""
+    return tmp_path_factory.mktemp("hidden")
+
+
+@pytest.fixture(scope="session")
+def address(hidden) -> Iterator[str]:
+    """Of a Ray cluster that runs beside the tests."""
+    with cluster_head(hidden) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def project(hidden, address) -> Path:
+    """A copy of the project with tiny parameters, its own git and DVC, reproduced once: `pce` is trained in the stage's
+    own process, `ours` by two workers of a cluster that does not see the project's folder."""
+    folder = make_project(hidden / "project")
+    reproduce(["dvc", "repro", "train_stage2@pce"], folder, RAY_ADDRESS=address, SSVOS_WORKERS="0", **OPEN)
+    reproduce(["dvc", "repro"], folder, RAY_ADDRESS=address, **OPEN)
     return folder
 
 

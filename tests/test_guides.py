@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sandbox import PROJECT, make_project, run
 
-GUIDES = ("own-scribbles", "davis", "youtube-vos", "tuning", "comparing", "cluster")
+DATA_GUIDES = ("own-scribbles", "davis", "youtube-vos")
+GUIDES = (*DATA_GUIDES, "tuning", "comparing", "cluster")
 _BLOCK = re.compile(r"^```(sh|python)( no-run)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TINY_PRESET = """# @package _global_
 defaults:
@@ -63,10 +64,10 @@ def tiny_presets(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def davis(project, tmp_path_factory) -> Path:
+def davis(tiny_data, tmp_path_factory) -> Path:
     """A folder in DAVIS layout."""
     folder = tmp_path_factory.mktemp("data") / "DAVIS"
-    shutil.copytree(project / "data/tiny/frames/embedded", folder)
+    shutil.copytree(tiny_data.roots["embedded"], folder)
     return folder
 
 
@@ -93,8 +94,7 @@ def clips(davis) -> Path:
     folder = davis.parent / "clips"
     shutil.copytree(davis / "JPEGImages/480p", folder / "JPEGImages")
     shutil.copytree(davis / "ImageSets/2017", folder / "ImageSets")
-    ssvos = [str(PROJECT), str(davis / "Annotations/480p")]
-    run(["ssvos", "scribble", ssvos[1], str(folder / "Scribbles"), "--width", "2"], PROJECT)
+    run(["ssvos", "scribble", str(davis / "Annotations/480p"), str(folder / "Scribbles"), "--width", "2"], PROJECT)
     return folder
 
 
@@ -105,7 +105,10 @@ def places(davis, youtube_vos, clips) -> dict[str, str]:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("guide", ["davis", "youtube-vos", "own-scribbles"])
+@pytest.mark.parametrize(
+    "guide",
+    [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("davis", "youtube-vos", "own-scribbles")],
+)
 def test_commands_of_a_data_guide_run(guide, places, tmp_path):
     folder = tiny_presets(make_project(tmp_path / "project"))
     run(["git", "commit", "-qam", "tiny presets"], folder)
@@ -119,6 +122,7 @@ def test_commands_of_a_data_guide_run(guide, places, tmp_path):
 
 
 @pytest.mark.timeout(200)
+@pytest.mark.xdist_group("pipeline")
 @pytest.mark.parametrize("guide", ["tuning", "comparing"])
 def test_commands_of_a_guide_on_a_finished_run_run(guide, project_copy, places):
     run(["bash", "-c", script(guide, places)], project_copy, timeout=190, SSVOS_WORKERS="0")
