@@ -20,28 +20,32 @@ _FLOOR = "grabcut + flow"
 
 @dataclass(frozen=True)
 class Row:
-    """One answer. values: percent, by the table's columns, None if not run; videos: J and F in percent by sequence."""
+    """One answer. values: percent, by the table's columns, None if not run; main: that of the column by which answers
+    are compared; videos: J and F in percent by sequence."""
 
     name: str
     about: str
     is_trained: bool
     values: tuple[float | None, ...] | None
+    main: float | None
     videos: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The rows of one judged source, the main variant's first. headline: how it stands, in one sentence."""
+    """The rows of one judged source, the main variant's first. compared: the column that answers are compared by;
+    headline: how the main variant stands, in one sentence."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    compared: str
     headline: str
     notes: tuple[str, ...]
 
     @property
     def main_score(self) -> str:
-        return self.columns[0].replace("-Mean", "") if self.columns else ""
+        return self.compared.replace("-Mean", "")
 
 
 def score_tables(params: Params, layout: Layout) -> list[ScoreTable]:
@@ -101,6 +105,7 @@ def _table(title: str, source: str, answers: list[tuple], chosen_by_loss: list[s
     known = next((one for one in scored if one), None)
     columns = _SCORES[known["protocol"]] if known else ()
     visibility = tuple(_VISIBILITY) if known and "visibility" in known else ()
+    compared = _compared(columns, [one["global"] for one in scored if one])
     rows = []
     for (name, about, is_trained, _, means), one in zip(answers, scored, strict=True):
         values = one and tuple(
@@ -109,14 +114,20 @@ def _table(title: str, source: str, answers: list[tuple], chosen_by_loss: list[s
         )
         videos = means.get(source) or (one or {}).get("sequences", {})
         both = {k: (100 * v["J"], 100 * v["F"]) for k, v in videos.items() if len(v) == 2}
-        rows.append(Row(name, about, is_trained, values, both))
+        main = _percent(one["global"][compared]) if one and compared else None
+        rows.append(Row(name, about, is_trained, values, main, both))
     columns += tuple(_VISIBILITY[key] for key in visibility)
     notes = _missing(answers, source, bool(known)) + _below(rows)
     notes += [
         f"{name}: no masks of held-out videos, so its checkpoint was chosen by held-out loss."
         for name in chosen_by_loss
     ]
-    return ScoreTable(title, columns, tuple(rows), _headline(rows, columns), tuple(notes))
+    return ScoreTable(title, columns, tuple(rows), compared, _headline(rows, compared), tuple(notes))
+
+
+def _compared(columns: tuple[str, ...], scores: list[dict]) -> str:
+    """The first score that every answer has: G lacks where no judged object is of an unseen category."""
+    return next((column for column in columns if all(one[column] is not None for one in scores)), "")
 
 
 def _percent(value: float | None) -> float | None:
@@ -138,30 +149,30 @@ def _missing(answers: list[tuple], source: str, is_scored: bool) -> list[str]:
 
 
 def _below(rows: list[Row]) -> list[str]:
-    floor = next((row.values for row in rows if row.name == _FLOOR), None)
+    floor = next((row.main for row in rows if row.name == _FLOOR), None)
     return [
         f"{row.name} is below GrabCut + optical flow, which needs no training."
         for row in rows
-        if row.is_trained and row.values and floor and row.values[0] < floor[0]
+        if row.is_trained and row.main is not None and floor is not None and row.main < floor
     ]
 
 
-def _headline(rows: list[Row], columns: tuple[str, ...]) -> str:
+def _headline(rows: list[Row], compared: str) -> str:
     """How the main variant stands against the other variants and each answer without training."""
     main = rows[0]
-    if main.values is None:
+    if main.main is None:
         return f"{main.name} has no score."
-    score = main.values[0]
-    others = [f"{row.name} {row.values[0]:.1f}" for row in rows[1:] if row.is_trained and row.values]
+    score = main.main
+    others = [f"{row.name} {row.main:.1f}" for row in rows[1:] if row.is_trained and row.main is not None]
     sides: dict[str, list[str]] = {"above": [], "level with": [], "below": []}
     for row in rows:
-        if not row.is_trained and row.values:
-            word = "above" if score > row.values[0] else "below" if score < row.values[0] else "level with"
+        if not row.is_trained and row.main is not None:
+            word = "above" if score > row.main else "below" if score < row.main else "level with"
             name = _BY_NAME.get(row.name, "GrabCut + optical flow, which needs no training")
-            sides[word].append(f"{name} ({row.values[0]:.1f})")
+            sides[word].append(f"{name} ({row.main:.1f})")
     parts = [f"{word} {_listed(names)}" for word, names in sides.items() if names]
     also = f" ({', '.join(others)})" if others else ""
-    start = f"{main.name} reaches {columns[0].replace('-Mean', '')} {score:.1f} percent{also}"
+    start = f"{main.name} reaches {compared.replace('-Mean', '')} {score:.1f} percent{also}"
     return start + (": " + ", but ".join(parts) if parts else "") + "."
 
 
