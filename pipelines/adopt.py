@@ -39,7 +39,12 @@ def read_best(path: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no search has ended here; run `dvc repro tune` first")
     found = read_yaml(path)
-    if not {"search", "best", "params"} <= set(found):
+    try:
+        values = [value for _, value in _leaves(found["params"])]
+        is_whole = bool(found["search"]["variant"] and provenance(found) and values)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        is_whole = False
+    if not is_whole or not all(isinstance(value, float) for value in values):
         raise ValueError(f"{path}: not the result of a search; run `dvc repro tune` again")
     return found
 
@@ -53,6 +58,9 @@ def difference(params: Params, found: dict) -> dict[str, tuple[float, float]]:
             "run `dvc repro tune` for this one"
         )
     present = flatten(params.variant(variant))
+    for key, _ in _leaves(found["params"]):
+        if key not in present:
+            raise ValueError(f"{BEST}: {key} is no parameter; run `dvc repro tune` again")
     return {key: (present[key], value) for key, value in _leaves(found["params"]) if present[key] != value}
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.worker_errors import bad_input
 from ssvos.machine import available_cpus
 
 # A stage's own lines are what a person should see; these must be set before `import ray`.
@@ -66,6 +67,11 @@ def cluster() -> Iterator[None]:
         ) from error
     try:
         yield
+    except Exception as error:
+        found = bad_input(error)
+        if found in (None, error):
+            raise
+        raise found from error
     finally:
         ray.shutdown()
 
@@ -92,7 +98,8 @@ def quiet_data():
     """Ray Data without announcing every execution; its logs stay in Ray's session folder."""
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # a failure is told once, by the stage
+    logging.getLogger("ray.data").setLevel(logging.ERROR if _debug() else logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray.data
 
@@ -104,7 +111,7 @@ def _debug() -> bool:
 def asked_workers() -> int | None:
     """SSVOS_WORKERS: the number of training workers; 0 trains in the stage's own process, unset leaves it open."""
     asked = os.environ.get("SSVOS_WORKERS", "")
-    if asked and not asked.isdigit():
+    if asked and not asked.isdecimal():
         raise ValueError(f"SSVOS_WORKERS: {asked!r} is not a number of workers; give 0, 1, 2, ...")
     return int(asked) if asked else None
 
@@ -117,18 +124,30 @@ def train_workers(batch_clips: int) -> Workers:
     import ray
 
     resources = ray.cluster_resources()
-    cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    return _workers(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), batch_clips)
+
+
+def require_workers(batch_clips: int) -> None:
+    """ValueError for an SSVOS_WORKERS that cannot be, before Ray starts; what a joined cluster has is seen later."""
+    import torch
+
+    asked = asked_workers()
+    if asked:
+        _workers(asked if joined() else available_cpus(), 0 if joined() else torch.cuda.device_count(), batch_clips)
+
+
+def _workers(cpus: int, gpus: int, batch_clips: int) -> Workers:
     asked = asked_workers()
     count = asked or min(gpus or min(2, cpus), batch_clips)
     while not asked and batch_clips % count:
         count -= 1
     limit, kind = (gpus, "GPUs") if gpus else (cpus, "CPUs")
     if count > limit:
-        raise ValueError(
-            f"SSVOS_WORKERS: {count} workers asked for, the cluster has {limit} {kind}; ask for at most that"
-        )
+        raise ValueError(f"SSVOS_WORKERS: {count} workers asked for, there are {limit} {kind}; ask for at most that")
     if batch_clips % count:
-        raise ValueError(f"SSVOS_WORKERS: a batch of {batch_clips} clips cannot be shared by {count} workers")
+        raise ValueError(
+            f"SSVOS_WORKERS: a batch of {batch_clips} clips cannot be shared by {count} workers; take a divisor of it"
+        )
     return Workers(count, max(1, cpus // count), 1 if gpus else 0)
 
 

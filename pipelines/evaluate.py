@@ -19,14 +19,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", required=True)
     args = parser.parse_args()
-    tracking.connect()
     params = read_params()
     config = params.variant(args.variant)
+    tracking.connect()
     layout = Layout(config.data.name)
     checkpoint = layout.run(args.variant, "stage2") / "checkpoint.pt"
-    with tracked("scoring frames", count_truth(layout)) as advance:
-        scores = score(config, layout, layout.predictions(args.variant), advance)
+    masks = layout.predictions(args.variant)
+    if not masks.is_dir():
+        raise FileNotFoundError(f"{masks}: no masks to score; `dvc repro predict@{args.variant}` makes them")
     about = load_checkpoint(checkpoint)[1].about
+    with tracked("scoring frames", count_truth(layout)) as advance:
+        scores = score(config, layout, masks, advance)
     result = {
         "data": layout.name,
         "variant": args.variant,

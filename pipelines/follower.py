@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ray.tune import Callback
 
@@ -101,6 +102,6 @@ def _same(values: dict[str, float], others: dict[str, float]) -> bool:
 
 def _reason(trial) -> str:
     """The last line of a trial's error, which says what went wrong; the rest is where."""
-    error = trial.get_error()
-    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    return lines[-1] if lines else "ended without a word"
+    written = Path(trial.error_file or "")  # Ray's own copy of it is made later
+    lines = written.read_text().strip().splitlines() if written.is_file() else []
+    return lines[-1].removeprefix("ValueError: ") if lines else "ended without a word"

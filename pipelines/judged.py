@@ -1,16 +1,20 @@
 """What prediction, evaluation and yardsticks share: the judged videos, where their masks lie, and their scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+import pyarrow as pa
 
 from pipelines.params import Layout
 from ssvos.config import Config, SourceConfig
 from ssvos.data.index import IndexedVideo, read_index, videos_of
+from ssvos.data.videos import FaultyData
 from ssvos.files import write_bytes
-from ssvos.metrics.davis import score_sequence, summarize
-from ssvos.metrics.object_scores import SequenceScores, present_absent_means
-from ssvos.metrics.youtube_vos import evaluate_youtube_vos
+from ssvos.inference import SMALLEST
+from ssvos.metrics.davis import require_annotations, score_sequence, summarize
+from ssvos.metrics.object_scores import SequenceScores, annotated_frames, present_absent_means
+from ssvos.metrics.youtube_vos import evaluate_youtube_vos, read_meta
 
 # answers that need no training, beside which a model has to stand
 METHODS = {
@@ -34,6 +38,45 @@ def mask_folder(video: IndexedVideo, root: Path) -> Path | None:
     """The folder of a video's true masks, or None if its list has none."""
     path = next((frame.mask_path for frame in video.frames if frame.mask_path), None)
     return (root / path).parent if path else None
+
+
+def require_scorable(config: Config, layout: Layout, index: pa.Table) -> None:
+    """FaultyData now for judged videos that could not be segmented or scored once the training is over."""
+    roots, faults = layout.roots(config), []
+    for source in config.data.sources:
+        root = roots[source.name]
+        own = [video for video in videos_of(index) if (video.dataset, video.split) == (source.name, "val")]
+        for video in own:
+            faults += _faults(video, root, source, known_ids=_known_ids(source, root, own))
+    if faults:
+        raise FaultyData(faults)
+
+
+def _known_ids(source: SourceConfig, root: Path, videos: list[IndexedVideo]) -> dict[str, int]:
+    """Sequence -> the highest id that the scorer knows; empty where its masks alone decide."""
+    if source.layout != "youtube-vos" or not any(mask_folder(video, root) for video in videos):
+        return {}
+    read_meta(root / source.train / "meta.json")  # says which categories are seen
+    judged = read_meta(root / source.val / "meta.json")
+    return {name: max((item.object_id for item in objects), default=0) for name, objects in judged.items()}
+
+
+def _faults(video: IndexedVideo, root: Path, source: SourceConfig, known_ids: dict[str, int]) -> Iterator[str]:
+    folder, first = mask_folder(video, root), next(frame for frame in video.frames if frame.objects is not None)
+    if min(first.height, first.width) < SMALLEST:
+        size = f"{first.height}x{first.width}"
+        yield f"{root / first.image_path}: frame is {size}; enlarge it, the network needs {SMALLEST} pixels a side"
+    if folder is None:
+        return
+    if not first.mask_path:
+        yield f"{root / first.image_path}: a judged video's first scribble needs a mask beside it; add {first.name}.png"
+    if known_ids and max(video.objects) > known_ids[video.sequence]:
+        meta = root / source.val / "meta.json"
+        yield f"{folder}: {meta} does not know its object {max(video.objects)}; take the one released with it"
+    try:
+        annotated_frames(folder) if known_ids else require_annotations(folder)
+    except ValueError as error:
+        yield str(error)
 
 
 def write_masks(folder: Path, names: Sequence[str], pngs: Sequence[bytes]) -> None:

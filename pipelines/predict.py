@@ -13,18 +13,19 @@ from pipelines.shipping import pack, unpack
 from pipelines.stage import run_stage, tracked
 from ssvos.checkpoint import file_digest, load_checkpoint
 from ssvos.config import Config
+from ssvos.training import first_network
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", required=True)
     args = parser.parse_args()
-    tracking.connect()
     params = read_params()
     config = params.variant(args.variant)
+    tracking.connect()
     layout = Layout(config.data.name)
     checkpoint = layout.run(args.variant, "stage2") / "checkpoint.pt"
-    load_checkpoint(checkpoint)  # a broken one is found before any worker starts
+    first_network(config, checkpoint)  # a broken one, or another network's, is found before any worker starts
     with cluster():
         rows = predict(config, layout, checkpoint, layout.predictions(args.variant))
     write_json(layout.speed(args.variant), _speed(checkpoint, rows))

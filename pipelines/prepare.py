@@ -1,6 +1,7 @@
 """Stage `prepare`: make the embedded data set if it is asked for, check every file of every source, write the index."""
 
 from pipelines import tracking
+from pipelines.judged import require_scorable
 from pipelines.params import Layout, read_params
 from pipelines.records import Records
 from pipelines.stage import run_stage, tracked
@@ -9,11 +10,12 @@ from ssvos.data.preparation import prepare, sequences_by_split
 
 
 def main() -> None:
-    tracking.connect()
     params = read_params()
     config = params.base
+    tracking.connect()
     layout = Layout(config.data.name)
     table = prepare(config, layout.roots(config), tracked)
+    require_scorable(config, layout, table)
     write_index(table, layout.index)
     tracking.write(Records.read(params, layout).prepare())
     counts = ", ".join(f"{count} {split}" for split, count in sequences_by_split(table).items())

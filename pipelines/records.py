@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines import tracking
+from pipelines.contact_sheet import contact_sheets
 from pipelines.params import BEST, CURVES, TRIALS, Layout, flatten, nested, read_params
 from pipelines.stage import run_stage, tracked
 from pipelines.tracking import DataUse, Record
@@ -17,7 +18,10 @@ from ssvos.checkpoint import file_digest, load_checkpoint
 from ssvos.config import Config, read_yaml
 from ssvos.data.index import read_index
 from ssvos.data.preparation import sequences_by_split
+from ssvos.files import explain
 from ssvos.variants import Params, merge
+
+_NAMES = {"source", "object", "status"}  # columns of text
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,9 @@ class Records:
         return self.record("scribbles", store, "scribbles", self.params.base, metrics=metrics, files={"": [path]})
 
     def training(self, variant: str, stage: str) -> Record:
-        out = self.layout.run(variant, stage)
+        out, is_last = self.layout.run(variant, stage), stage == "stage2"
         checkpoint = out / "checkpoint.pt"
         about = load_checkpoint(checkpoint)[1].about
-        with open(out / "history.csv", newline="") as file:
-            history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         return self.record(
             f"train_{stage}",
             checkpoint,
@@ -70,9 +72,9 @@ class Records:
             variant,
             tags={"checkpoint.digest": file_digest(checkpoint), "chosen_by": about["chosen_by"]},
             metrics={"best_holdout_score": about["holdout_score"], "best_epoch": about["epoch"]},
-            history=history,
-            files={"": [checkpoint, out / "history.csv"]},
-            model=checkpoint if stage == "stage2" else None,
+            history=_rows(out / "history.csv"),
+            files={"": [out / "history.csv"] if is_last else [checkpoint, out / "history.csv"]},
+            model=checkpoint if is_last else None,
         )
 
     def prediction(self, variant: str) -> Record:
@@ -87,30 +89,41 @@ class Records:
     def evaluation(self, variant: str) -> Record:
         path = self.layout.results(variant)
         result = json.loads(path.read_text())
-        with open(self.layout.objects(variant), newline="") as file:
-            rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        config = self.params.variant(variant)
+        sheets = contact_sheets(config, self.layout, self.layout.predictions(variant))
+        rows = _rows(self.layout.objects(variant))
+        for row in rows:  # the source last: by default MLflow compares runs by the first two columns
+            row["source"] = row.pop("source")
         return self.record(
             "evaluate",
             path,
             "judged",
-            self.params.variant(variant),
+            config,
             variant,
             tags={"checkpoint.digest": result["checkpoint"]},
-            metrics=test_metrics(result),
-            tables={"scores.json": score_rows(result), "objects.json": rows},
+            metrics=test_metrics(result["scores"], "test."),
+            tables={"scores.json": score_rows(variant, result["scores"]), "objects.json": rows},
             files={"": [path]},
+            pictures={f"masks/{name}": sheet for name, sheet in sheets.items()},
         )
 
     def yardsticks(self) -> Record:
         result = json.loads(self.layout.yardsticks.read_text())
-        rows = [row for name, scores in result.items() for row in score_rows({"variant": name, "scores": scores})]
+        metrics = {key: n for name, scores in result.items() for key, n in test_metrics(scores, f"{name}.").items()}
+        rows = [row for name, scores in result.items() for row in score_rows(name, scores)]
+        videos = [
+            {"answer": name, "sequence": sequence, **values, "source": source}
+            for name, scores in result.items()
+            for source, one in scores.items()
+            for sequence, values in one.get("sequences", {}).items()
+        ]
         return self.record(
             "yardsticks",
             self.layout.yardsticks,
             "judged",
             self.params.base,
-            metrics=tracking.numbers(result),
-            tables={"scores.json": rows},
+            metrics=metrics,
+            tables={"scores.json": rows, "videos.json": videos},
         )
 
     def report(self) -> Record:
@@ -118,8 +131,6 @@ class Records:
 
     def search(self) -> Record:
         found = read_yaml(BEST)
-        with open(TRIALS, newline="") as file:
-            rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
         scores = {"best_score": found["best"], "score_before": found["before"] or {}}
         metrics = {key: one["score"] for key, one in scores.items() if one.get("score") is not None}
         metrics |= {key: found["search"][key] for key in ("trials", "finished", "stopped", "failed")}
@@ -131,7 +142,7 @@ class Records:
             found["search"]["variant"],
             tags={"search": found["search"]["digest"]},
             metrics=metrics,
-            tables={"trials.json": rows},
+            tables={"trials.json": _rows(TRIALS)},
             files={"": [TRIALS, BEST]},
             experiment=tracking.SEARCHES,
         )
@@ -142,33 +153,38 @@ def trial_record(search: Record, config: Config, number: int, values: dict[str, 
     own = Config.model_validate(merge(config.model_dump(mode="json"), nested(values)))
     tags = {k: search.tags[k] for k in ("data", "data.digest", "variant", "search")}
     tags |= {"stage": "trial", "trial": str(number)}
-    best = {"best_holdout_score": max(row["holdout_score"] for row in history)} if history else {}
+    best = max((row["holdout_score"] for row in history), default=None)
+    metrics = {} if best is None else {"best_holdout_score": best, "epochs": len(history)}
     return Record(
-        f"trial {number}", tags, flatten(own), search.data, best, history=history, experiment=tracking.SEARCHES
+        f"trial {number}", tags, flatten(own), search.data, metrics, history=history, experiment=tracking.SEARCHES
     )
 
 
+def _rows(path: Path) -> list[dict[str, object]]:
+    """The rows of a CSV file; names stay text, also those of digits alone."""
+    with open(path, newline="") as file:
+        return [{k: v if k in _NAMES else _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
 def _number(text: str) -> object:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return float(text) if text else text
 
 
-def test_metrics(result: dict) -> dict[str, float]:
-    """test.global.J_and_F-Mean and so on; with several sources the source's name comes before."""
+def test_metrics(scores: dict[str, dict], prefix: str) -> dict[str, float]:
+    """test.global.J_and_F-Mean and so on; with several sources the source's name comes before `global`."""
     metrics = {}
-    for name, one in result["scores"].items():
-        prefix = "" if len(result["scores"]) == 1 else f"{name}."
-        metrics |= {f"test.{prefix}{key}": value for key, value in tracking.numbers(one).items()}
+    for name, one in scores.items():
+        start = prefix if len(scores) == 1 else f"{prefix}{name}."
+        shown = {key: one[key] for key in ("global", "visibility") if key in one}
+        metrics |= {f"{start}{key}": value for key, value in tracking.numbers(shown).items()}
     return metrics
 
 
-def score_rows(result: dict) -> list[dict]:
-    """A row a source: the benchmark's global scores."""
+def score_rows(answer: str, scores: dict[str, dict]) -> list[dict]:
+    """A row a source: the benchmark's global scores of an answer."""
     return [
-        {"answer": result["variant"], "source": source, "protocol": one["protocol"], **one["global"]}
-        for source, one in result["scores"].items()
+        {"source": source, **one["global"], "protocol": one["protocol"], "answer": answer}
+        for source, one in scores.items()
     ]
 
 
@@ -190,14 +206,14 @@ def write_search(records: Records, record: Record) -> None:
     """A search's run and a child run for every trial."""
     parent = write_once(record)
     config = records.params.variant(record.tags["variant"])
+    config = Config.model_validate(merge(config.model_dump(mode="json"), config.tune.trial))
     for trial in trial_records(record, config):
         write_once(trial, parent)
 
 
 def trial_records(search: Record, config: Config) -> list[Record]:
     """The trials of the search on disk, in order."""
-    with open(CURVES, newline="") as file:
-        points = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    curves = _rows(CURVES)
     trials = [row for row in search.tables["trials.json"] if row["status"] != "failed"]
     return [
         trial_record(
@@ -205,7 +221,7 @@ def trial_records(search: Record, config: Config) -> list[Record]:
             config,
             int(row["trial"]),
             {key: value for key, value in row.items() if "." in key},
-            [{k: v for k, v in point.items() if k != "trial"} for point in points if point["trial"] == row["trial"]],
+            [{k: v for k, v in point.items() if k != "trial"} for point in curves if point["trial"] == row["trial"]],
         )
         for row in trials
     ]
@@ -240,13 +256,18 @@ def all_of(records: Records) -> Iterator[tuple[str, Callable[[], object]]]:
 def main() -> None:
     params = read_params()
     layout = Layout(params.base.data.name)
-    tracking.connect()
+    tracking.require_store()
     if not layout.index.is_file():
         raise FileNotFoundError(f"{layout.index}: nothing to record yet; `dvc pull` or `dvc repro` makes it")
     steps = list(all_of(Records.read(params, layout)))
     with tracked("writing runs", len(steps)) as advance:
-        for _, write in steps:
-            write()
+        for label, write in steps:
+            try:
+                write()
+            except (KeyError, TypeError, json.JSONDecodeError, FileNotFoundError) as error:
+                raise ValueError(
+                    f"{label}: its outputs are not whole ({explain(error)}); `dvc checkout` brings them back"
+                ) from error
             advance()
     print(f"{tracking.tracking_uri()}: holds " + ", ".join(label for label, _ in steps))
 

@@ -17,9 +17,9 @@ _BLOCK_ROWS = 64
 
 
 def main() -> None:
-    tracking.connect()
     params = read_params()
     config = params.base
+    tracking.connect()
     layout = Layout(config.data.name)
     index = read_index(layout.index)
     with cluster():

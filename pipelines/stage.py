@@ -7,6 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ssvos.data.videos import FaultyData
+from ssvos.files import explain
+
+BAD_INPUT = (ValueError, FloatingPointError, OSError)
+
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main`; SSVOS_DEBUG=1 shows the traceback of an error as well."""
@@ -16,11 +21,12 @@ def run_stage(main: Callable[[], None]) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(ray|mlflow)\..*")
     try:
         main()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except BAD_INPUT as error:
         if os.environ.get("SSVOS_DEBUG"):
             raise
         sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
+        # the faults of a data set are a line each
+        print(f"error: {error if isinstance(error, FaultyData) else explain(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; `dvc repro` goes on from the last saved epoch", file=sys.stderr)

@@ -4,21 +4,30 @@ import hashlib
 import json
 import logging
 import os
+import re
+import sqlite3
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
+from PIL import Image
+
+from pipelines.acting import acting
+from ssvos.files import require_writable
 
 log = logging.getLogger(__name__)
 EXPERIMENT = "ssvos"
 SEARCHES = "ssvos-tune"
 _ANSWERS_WITHIN = 5.0  # seconds a tracking server has to answer before a stage begins
 _STEP_KEY = "epoch"
+_stage_began: int | None = None  # in milliseconds
 _NEEDED = ("torch", "numpy", "pydantic", "einops", "pillow", "opencv-python-headless", "scikit-image", "pyarrow", "av")
 
 
@@ -37,8 +46,9 @@ class DataUse:
 class Record:
     """All that one run holds. Its tags identify it: a run with the same tags is the same run.
 
-    history: a row an epoch, with `epoch` as the step. tables: rows by file name. files, pictures: by artifact folder.
-    model: a checkpoint that becomes a logged model of this run's name.
+    params: all of them; the run shows those that act at its stage. history: a row an epoch, with `epoch` as the step.
+    tables: rows by file name. files: by artifact folder. pictures: by name; MLflow lays those of one name side by side.
+    model: a checkpoint that becomes a logged model with the variant's name.
     """
 
     name: str
@@ -49,16 +59,25 @@ class Record:
     history: Sequence[Mapping[str, float]] = ()
     tables: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
     files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    pictures: Mapping[str, object] = field(default_factory=dict)
+    pictures: Mapping[str, Image.Image] = field(default_factory=dict)
     model: Path | None = None
     experiment: str = EXPERIMENT
 
 
 def connect() -> None:
-    """Make sure that the store answers, before a stage does any work; ValueError names the address otherwise."""
+    """At the start of a stage: `require_store`, and the run that the stage writes at its end began now."""
+    global _stage_began
+    require_store()
+    _stage_began = _now()
+
+
+def require_store() -> None:
+    """Make sure that the store answers, before any work; ValueError names the address otherwise."""
     from mlflow.exceptions import MlflowException
 
     uri = tracking_uri()
+    if uri.startswith("sqlite:///"):
+        _require_database(uri, Path(uri.removeprefix("sqlite:///")))
     if uri.startswith(("http://", "https://")):
         try:
             with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWERS_WITHIN):
@@ -70,8 +89,26 @@ def connect() -> None:
             ) from error
     try:
         _experiment(_client(), EXPERIMENT)
-    except MlflowException as error:
-        raise ValueError(f"MLFLOW_TRACKING_URI {uri}: not usable; {' '.join(str(error).split())[:300]}") from error
+    except (MlflowException, ImportError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        raise ValueError(
+            f"MLFLOW_TRACKING_URI {uri}: not usable ({reason}); give a server or sqlite:///FILE, or unset the variable "
+            "to write to mlflow.db"
+        ) from error
+
+
+def _require_database(uri: str, path: Path) -> None:
+    """MLflow tries a database that it cannot open for minutes."""
+    try:
+        require_writable(path)
+    except OSError as error:
+        raise ValueError(f"MLFLOW_TRACKING_URI {uri}: {error}") from error
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        if path.is_file():
+            raise ValueError(f"MLFLOW_TRACKING_URI {uri}: {error}; move the file away or name another") from error
 
 
 def _client():
@@ -79,6 +116,7 @@ def _client():
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient, set_tracking_uri
 
     # an import of MLflow gives its database code a logger of its own that announces every table
@@ -110,10 +148,14 @@ def _experiment(client, name: str) -> str:
         return client.get_experiment_by_name(name).experiment_id
 
 
-def open_run(record: Record, run_id: str = "", parent: str = "") -> str:
-    """Start a record's run with its tags, parameters and data, or go on with `run_id` if the store still has it."""
+def open_run(record: Record, run_id: str = "", parent: str = "", began: int | None = None) -> str:
+    """Start a record's run with its tags, parameters and data, or go on with `run_id` if the store still has it.
+
+    began: when its work began, in milliseconds; now.
+    """
     from mlflow.entities import Param
     from mlflow.exceptions import MlflowException
+    from mlflow.tracking.context.registry import resolve_tags
 
     client = _client()
     if run_id:
@@ -122,11 +164,13 @@ def open_run(record: Record, run_id: str = "", parent: str = "") -> str:
             return run_id
         except MlflowException:
             pass  # a lost database: the run is written anew
-    tags = {**record.tags, **_dvc_tags(), "mlflow.source.name": f"pipelines.{record.tags['stage']}"}
+    # user, program and git commit, as `mlflow.start_run` has them
+    tags = {**resolve_tags(), **record.tags, **_dvc_tags()}
     if parent:
         tags["mlflow.parentRunId"] = parent
-    run = client.create_run(_experiment(client, record.experiment), run_name=record.name, tags=tags)
-    entries = [Param(key, str(value)[:6000]) for key, value in record.params.items()]
+    experiment = _experiment(client, record.experiment)
+    run = client.create_run(experiment, start_time=began, run_name=record.name, tags=tags)
+    entries = [Param(key, str(value)[:6000]) for key, value in acting(record.tags["stage"], record.params).items()]
     for start in range(0, len(entries), 100):  # MLflow's limit of one batch
         client.log_batch(run.info.run_id, params=entries[start : start + 100])
     if record.data:
@@ -137,7 +181,7 @@ def open_run(record: Record, run_id: str = "", parent: str = "") -> str:
 def write(record: Record, run_id: str = "", parent: str = "") -> str:
     """Write a whole record and end its run; with `run_id` the rest of a run that was opened before. Returns its id."""
     client = _client()
-    run_id = open_run(record, run_id, parent)
+    run_id = open_run(record, run_id, parent, _stage_began)
     for key, value in record.tags.items():
         client.set_tag(run_id, key, value)
     _log_rows(run_id, [(int(row[_STEP_KEY]), row) for row in record.history])
@@ -148,11 +192,16 @@ def write(record: Record, run_id: str = "", parent: str = "") -> str:
         for path in paths:
             client.log_artifact(run_id, str(path), folder or None)
     for name, picture in record.pictures.items():
-        client.log_image(run_id, picture, artifact_file=f"pictures/{name}.png")
+        key = re.sub(r"[^a-zA-Z0-9_\-./ ]", "_", name)  # what MLflow takes
+        client.log_image(run_id, picture, key=key, step=0, synchronous=True)
     if record.model:
         client.set_tag(run_id, "model.id", _log_model(run_id, record))
     close_run(run_id)
     return run_id
+
+
+def _now() -> int:
+    return round(1000 * time.time())
 
 
 def _dvc_tags() -> dict[str, str]:
@@ -201,27 +250,31 @@ def _log_rows(run_id: str, rows: Sequence[tuple[int, Mapping[str, float]]], data
     about = {"model_id": run.data.tags.get("model.id")}
     about |= {"dataset_name": data.name, "dataset_digest": data.digest} if data else {}
     present = set(run.data.metrics)
-    keys = dict.fromkeys(key for _, metrics in rows for key in metrics)
+    keys = dict.fromkeys(key for _, metrics in rows for key in metrics if key != _STEP_KEY)
     written = {(key, m.step) for key in keys if key in present for m in client.get_metric_history(run_id, key)}
-    now = round(1000 * time.time())
+    now = _now()
     entries = [
         Metric(key, float(value), now, step, **about)
         for step, metrics in rows
         for key, value in metrics.items()
-        if (key, step) not in written
+        if key in keys and (key, step) not in written
     ]
     for start in range(0, len(entries), 1000):  # MLflow's limit of one batch
         client.log_batch(run_id, metrics=entries[start : start + 1000])
 
 
 def log_table(run_id: str, rows: Sequence[Mapping[str, object]], name: str) -> None:
-    """A table as MLflow shows it in a run's artifacts and in the comparison view; an empty one is not written."""
+    """A table as MLflow shows it in a run's artifacts and in the comparison view; an empty one is not written.
+
+    In names of columns a dot becomes a slash: MLflow's pages look for what is behind a dot inside the cell.
+    """
     import mlflow
 
     if not rows:
         return
     _client()
-    mlflow.log_table({key: [row.get(key) for row in rows] for key in rows[0]}, name, run_id=run_id)
+    keys = dict.fromkeys(key for row in rows for key in row)  # sources differ in what they say
+    mlflow.log_table({key.replace(".", "/"): [row.get(key) for row in rows] for key in keys}, name, run_id=run_id)
 
 
 def _log_input(client, run_id: str, data: DataUse) -> None:
@@ -250,7 +303,7 @@ def _log_model(run_id: str, record: Record) -> str:
             artifacts={"checkpoint": str(record.model)},
             code_paths=[str(package.parent / "ssvos")],
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED],
-            params={key: str(value)[:500] for key, value in record.params.items()},
+            params={key: str(value)[:500] for key, value in acting(record.tags["stage"], record.params).items()},
             tags=dict(record.tags),
         )
     return logged.model_id

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines import tracking
-from pipelines.cluster import Workers, asked_workers, cluster, train_workers
+from pipelines.cluster import Workers, asked_workers, cluster, require_workers, train_workers
 from pipelines.keeper import following, from_bytes, start_keeper, to_bytes
 from pipelines.params import Layout, flatten, read_params
 from pipelines.records import Records
@@ -18,10 +18,11 @@ from pipelines.shipping import pack, unpack
 from pipelines.stage import run_stage, tracked
 from ssvos.checkpoint import file_digest
 from ssvos.config import Config
+from ssvos.data.index import read_index
 from ssvos.device import choose_device
 from ssvos.files import write_bytes, write_text
 from ssvos.run_folder import write_run
-from ssvos.training import EpochReport, Progress, first_network, fit, training_data
+from ssvos.training import EpochReport, Progress, first_network, fit, require_clips, training_data
 
 _NOT_IN_WEIGHTS = {"predict", "tune", "adopted"}
 
@@ -31,12 +32,16 @@ def main() -> None:
     parser.add_argument("--variant", required=True)
     parser.add_argument("--stage", required=True, choices=("stage1", "stage2"))
     args = parser.parse_args()
-    tracking.connect()
     params = read_params()
     config = params.variant(args.variant)
+    stage = getattr(config.train, args.stage)
+    require_workers(stage.batch_clips)
+    tracking.connect()
     layout = Layout(config.data.name)
     start = layout.run(args.variant, "stage1") / "checkpoint.pt" if args.stage == "stage2" else None
-    first_network(config, start or "")  # a checkpoint of another network is found before any worker starts
+    # a checkpoint of another network, and data without a clip, are found before any worker starts
+    first_network(config, start or "")
+    require_clips(read_index(layout.index), config, stage, layout.scribbles / "scribbles.parquet")
     kept = Path("resume") / run_name(config, layout, args.variant, args.stage, start)
     records = Records.read(params, layout)
     run_id = _open_run(records, config, args, kept / "mlflow.run")
@@ -46,7 +51,6 @@ def main() -> None:
         "stage": args.stage,
         "label": f"{args.variant} {args.stage}",
     }
-    stage = getattr(config.train, args.stage)
     with tracked(job["label"], stage.epochs) as advance:
         if asked_workers() == 0:
             job |= {"parcel": pack(config, layout, checkpoint=start)}

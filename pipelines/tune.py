@@ -4,31 +4,38 @@ import csv
 import hashlib
 import io
 import json
+import logging
+import os
 import tempfile
 from functools import partial
 
 from pipelines import tracking
 from pipelines.cluster import cluster, trial_resources
 from pipelines.follower import Follower, Trial
-from pipelines.params import BEST, CURVES, TRIALS, Layout, flatten, nested, read_params, write_yaml
+from pipelines.params import BEST, CURVES, PARAMS, TRIALS, Layout, flatten, nested, read_params, write_yaml
 from pipelines.records import Records, trial_record
 from pipelines.shipping import pack, unpack
 from pipelines.stage import run_stage, tracked
 from ssvos.config import Config, TuneConfig, parse
+from ssvos.data.index import read_index
 from ssvos.files import write_text
-from ssvos.training import EpochReport, first_network, fit, training_data
+from ssvos.training import EpochReport, first_network, fit, require_clips, training_data
 from ssvos.variants import Params, merge
 
 _STAGES = ("stage1", "stage2")
 
 
 def main() -> None:
-    tracking.connect()
     params = read_params()
     config = trial_config(params)
+    tracking.connect()
     layout = Layout(config.data.name)
     records = Records.read(params, layout)
-    first_network(config)  # weights that are not there are found before any trial starts
+    # weights that are not there, and what every trial would fail of, are found before any trial starts
+    first_network(config)
+    for stage in _STAGES:
+        stored = layout.scribbles / "scribbles.parquet"
+        require_clips(read_index(layout.index), config, getattr(config.train, stage), stored)
     search = _search_record(records, params, config)
     parent = tracking.open_run(search)
     try:
@@ -51,11 +58,23 @@ def main() -> None:
 def trial_config(params: Params) -> Config:
     """The searched variant's parameters as a trial has them; ValueError if a searched key is no number of them."""
     tune = params.base.tune
+    if tune.variant not in params.variants:
+        raise ValueError(
+            f"{PARAMS}: tune.variant: no variant {tune.variant!r}; choose one of {', '.join(params.variants)}"
+        )
+    if not tune.space:
+        raise ValueError(f"{PARAMS}: tune.space: name at least one parameter to search")
     values = params.variant(tune.variant).model_dump(mode="json")
-    config = parse(Config, merge(values, tune.trial), "params.yaml: tune.trial")
+    config = parse(Config, merge(values, tune.trial), f"{PARAMS}: tune.trial")
+    present = flatten(config)
     for key, given in tune.space.items():
-        # a key that is not there is named with its nearest neighbour by the models themselves
-        parse(Config, merge(values, nested({key: given.low})), f"params.yaml: tune.space.{key}")
+        if key in present and not isinstance(present[key], float):
+            raise ValueError(
+                f"{PARAMS}: tune.space.{key}: is no number with a fraction, which alone are searched; remove it"
+            )
+        for value in (given.low, given.high):
+            # a key that is not there is named with its nearest neighbour by the models themselves
+            parse(Config, merge(values, nested({key: value})), f"{PARAMS}: tune.space.{key}")
     return config
 
 
@@ -67,6 +86,8 @@ def run(config: Config, layout: Layout, search: tracking.Record, parent: str, ad
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if not os.environ.get("SSVOS_DEBUG"):
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the follower tells of a failed trial, in a line
 
     settings = config.tune
     job = {"config": config.model_dump(mode="json"), "parcel": pack(config, layout)}

@@ -17,9 +17,9 @@ from ssvos.training import first_network
 
 
 def main() -> None:
-    tracking.connect()
     params = read_params()
     config = params.base
+    tracking.connect()
     layout = Layout(config.data.name)
     out = Path("predictions") / layout.name / "yardsticks"
     first_network(config)  # weights that are not there are found before any worker starts

@@ -1,6 +1,8 @@
 """Checkpoints: a file that rebuilds its own network, strictly, and never runs code when it is read."""
 
 import hashlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,9 @@ def load_checkpoint(path: str | Path) -> tuple[Network, CheckpointInfo]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; train one with `make repro` or `ssvos fit`")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a foreign pickle: the error below says all
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds for a file that is no checkpoint
         raise ValueError(
             f"{path}: not a checkpoint that loads safely ({type(error).__name__}); train it again"
@@ -64,7 +68,21 @@ def load_checkpoint(path: str | Path) -> tuple[Network, CheckpointInfo]:
     return network.eval(), info
 
 
+def difference(there: ModelConfig, here: ModelConfig) -> str:
+    """The first parameter in which the network of a checkpoint is not the one asked for; they must differ."""
+
+    def leaves(values: dict, prefix: str = "model") -> Iterator[tuple[str, object]]:
+        for key, value in values.items():
+            yield from leaves(value, f"{prefix}.{key}") if isinstance(value, dict) else [(f"{prefix}.{key}", value)]
+
+    pairs = zip(leaves(there.model_dump()), leaves(here.model_dump()), strict=True)
+    key, old, new = next((key, old, new) for (key, old), (_, new) in pairs if old != new)
+    return f"its network has {key} {old}, not {new}"
+
+
 def file_digest(path: str | Path) -> str:
     """First 16 hex digits of a file's SHA-256: how a run and its checkpoint are matched."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; `dvc repro` runs the stage that makes it")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

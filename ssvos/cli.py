@@ -56,7 +56,7 @@ def options(
 def scribble(
     masks: Annotated[Path, typer.Argument(help="Folder <seq>/<frame>.png of dense masks.")],
     out: Annotated[Path, typer.Argument(help="Where <seq>/<frame>.png scribbles go.")],
-    width: Annotated[int, typer.Option(min=1, help="Stroke width in pixels.")] = 5,
+    width: Annotated[int, typer.Option(min=1, max=255, help="Stroke width in pixels.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the background rectangles.")] = 0,
 ) -> None:
     """Simulate a scribble for every mask: skeletons of the objects, a rectangle of background around them.
@@ -64,11 +64,16 @@ def scribble(
     Example: ssvos scribble DAVIS/Annotations/480p scribbles/ --width 5 --seed 0
     """
     from ssvos.config import ScribbleConfig
+    from ssvos.files import require_writable
     from ssvos.labels import read_labels, write_labels
     from ssvos.scribbles.simulate import scribble_rng, simulate_scribble
 
     config = ScribbleConfig(width=width, seed=seed)
     paths = _label_paths(masks)
+    if out.resolve().is_relative_to(masks.resolve()):
+        raise ValueError(f"{out}: lies in {masks}, scribbles would take the masks' places; choose another folder")
+    for path in paths:
+        require_writable(out / path.parent.name / path.name)
     with _tracked("scribbling", 2 * len(paths)) as advance:
         for path in paths:
             read_labels(path)  # a broken mask is found before anything is written
@@ -88,6 +93,9 @@ def _label_paths(folder: Path) -> list[Path]:
         if path.is_file() and path.suffix == ".png":
             raise ValueError(f"{path}: lies beside the sequences; put masks in folders <seq>/<frame>.png")
     paths = sorted(folder.glob("*/*.png"))
+    for path in sorted(folder.glob("*/*.[pP][nN][gG]")):
+        if path.suffix != ".png":
+            raise ValueError(f"{path}: would be left out; rename it to {path.stem}.png")
     if not paths:
         raise ValueError(f"{folder}: holds no <seq>/<frame>.png; give the folder above the sequences")
     return paths
@@ -109,10 +117,14 @@ def evaluate(
     """
     import json
 
-    from ssvos.files import write_text
+    from ssvos.data.videos import read_list
+    from ssvos.files import require_writable, write_text
     from ssvos.metrics import davis, youtube_vos
 
-    sequences = _read_split(split) if split else None
+    if split and not split.is_file():
+        raise FileNotFoundError(f"{split}: no such list; give a text file with a sequence a line")
+    sequences = read_list(split) if split else None
+    require_writable(json_out)
     with _tracked("scoring frames", None) as advance:
         if protocol is Protocol.youtube_vos:
             if meta is None or train_meta is None:
@@ -128,15 +140,6 @@ def evaluate(
     write_text(json_out, json.dumps(scores, indent=2) + "\n")
     for name, value in scores["global"].items():
         typer.echo(f"{name:<10} {'-' if value is None else format(100 * value, '.1f')}")
-
-
-def _read_split(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such list; give a text file with a sequence a line")
-    names = path.read_text(encoding="utf-8").split()
-    if not names:
-        raise ValueError(f"{path}: the list is empty; name a sequence a line")
-    return names
 
 
 @app.command()
@@ -239,7 +242,9 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"ssvos: {' '.join(str(error).split())}", err=True)
+        from ssvos.files import explain
+
+        typer.echo(f"ssvos: {explain(error)}", err=True)
         sys.exit(1)
 
 

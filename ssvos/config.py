@@ -13,9 +13,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 
 
 class FrozenConfig(BaseModel):
-    """Unknown keys and wrong types are errors that name the key; nothing changes after reading."""
+    """Unknown keys, wrong types and infinite numbers are errors that name the key; nothing changes after reading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=FrozenConfig)
@@ -29,9 +29,9 @@ class SyntheticConfig(FrozenConfig):
     """
 
     seed: int = 0
-    num_train: Count = 40
+    num_train: Annotated[int, Field(ge=2)] = 40  # one of them is held out
     num_val: Count = 8
-    num_frames: Count = 16
+    num_frames: Annotated[int, Field(ge=3)] = 16  # the first and the last are not scored
     height: Annotated[int, Field(ge=32)] = 128
     width: Annotated[int, Field(ge=32)] = 224
     max_objects: Annotated[int, Field(ge=1, le=8)] = 3
@@ -69,15 +69,33 @@ class DataConfig(FrozenConfig):
     holdout_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
     fingerprint: str = ""
 
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        names = [source.name for source in self.sources]
+        for source in self.sources:
+            if names.count(source.name) > 1:
+                raise ValueError(f"two sources are named {source.name}; rename one")
+            if self.holdout_split in (source.train, source.val) and self.holdout_split:
+                raise ValueError(
+                    f"holdout_split {self.holdout_split} also trains or judges {source.name}; name a list of its own"
+                )
+        return self
+
 
 class ScribbleConfig(FrozenConfig):
     """Scribble simulation (III-E). The background rectangle keeps a margin drawn from [margin_min, margin_max],
     in shares of the longer image side, from the objects' bounding box."""
 
     seed: int = 0
-    width: Count = 5
+    width: Annotated[int, Field(ge=1, le=255)] = 5
     margin_min: Fraction = 0.02
     margin_max: Fraction = 0.12
+
+    @model_validator(mode="after")
+    def _check(self) -> "ScribbleConfig":
+        if self.margin_min > self.margin_max:
+            raise ValueError(f"margin_min {self.margin_min} is above margin_max {self.margin_max}; lower it")
+        return self
 
 
 class BackboneConfig(FrozenConfig):
@@ -155,6 +173,14 @@ class LossConfig(FrozenConfig):
     filter: Literal["lattice", "exact"] = "lattice"
     balance: Literal["pixel", "class"] = "class"
 
+    @model_validator(mode="after")
+    def _check(self) -> "LossConfig":
+        if self.unreliable_above >= self.unreliable_below:
+            raise ValueError(
+                f"unreliable_above {self.unreliable_above} must be below unreliable_below {self.unreliable_below}"
+            )
+        return self
+
 
 class StageConfig(FrozenConfig):
     """One training stage (IV-C). A batch is `batch_clips` clips of `clip_frames` frames of height x width pixels.
@@ -187,6 +213,14 @@ class StageConfig(FrozenConfig):
     patience: Annotated[int, Field(ge=0)] = 0
     holdout_frames: Annotated[int, Field(ge=0)] = 0
 
+    @model_validator(mode="after")
+    def _check(self) -> "StageConfig":
+        if self.clips_per_epoch < self.batch_clips:
+            raise ValueError(
+                f"clips_per_epoch {self.clips_per_epoch} is less than one batch of {self.batch_clips}; raise it"
+            )
+        return self
+
 
 class AugmentConfig(FrozenConfig):
     """Clip augmentation, the same for all frames of a clip; what comes in from outside the frame is unlabelled."""
@@ -197,6 +231,12 @@ class AugmentConfig(FrozenConfig):
     scale_max: Positive = 1.0
     rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
     colour: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> "AugmentConfig":
+        if self.scale_min > self.scale_max:
+            raise ValueError(f"scale_min {self.scale_min} is above scale_max {self.scale_max}; lower it")
+        return self
 
 
 class TrainConfig(FrozenConfig):
@@ -316,10 +356,17 @@ def read_yaml(path: Path) -> dict:
     try:
         content = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML; {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"{path}: not readable as YAML; {_yaml_fault(error)}; correct it") from error
     if not isinstance(content, dict | None):
         raise ValueError(f"{path}: expected a table of parameters, found {type(content).__name__}")
     return content or {}
+
+
+def _yaml_fault(error: Exception) -> str:
+    """`line 3: what is wrong`, of an error that otherwise draws the place over several lines."""
+    mark = getattr(error, "problem_mark", None)
+    reason = " ".join(str((mark and getattr(error, "problem", None)) or error).split())[:200]
+    return f"line {mark.line + 1}: {reason}" if mark else reason
 
 
 def parse(model: type[Model], values: dict, source: str | Path) -> Model:
@@ -327,7 +374,18 @@ def parse(model: type[Model], values: dict, source: str | Path) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{source}: " + "; ".join(_explain(model, item) for item in error.errors())) from error
+        raise ValueError(f"{source}: " + "; ".join(_explain(model, item) for item in _causes(error))) from error
+
+
+def _causes(error: ValidationError) -> list[dict]:
+    """The faults, without those that others cause: a list whose only item is faulty counts as empty, too."""
+    places = [item["loc"] for item in error.errors()]
+
+    def is_consequence(item: dict) -> bool:
+        within = [loc for loc in places if loc != item["loc"] and loc[: len(item["loc"])] == item["loc"]]
+        return item["type"] == "too_short" and bool(within)
+
+    return [item for item in error.errors() if not is_consequence(item)]
 
 
 def _explain(model: type[BaseModel], item: dict) -> str:
@@ -336,7 +394,15 @@ def _explain(model: type[BaseModel], item: dict) -> str:
         near = get_close_matches(str(item["loc"][-1]), _known_names(model, item["loc"][:-1]), 1)
         return f"{key}: unknown key" + (f", did you mean {near[0]}?" if near else ", remove it")
     if item["type"] == "missing":
-        return f"{key}: missing"
+        return f"{key}: missing, add it"
+    if item["type"] == "value_error":  # of a model's own, which says all
+        return f"{key}: {item['ctx']['error']}"
+    if item["type"] in ("model_type", "dict_type"):
+        return f"{key}: expected a table of parameters, not {item['input']!r}"
+    if item["type"] == "too_short":
+        return f"{key}: name at least {item['ctx']['min_length']}"
+    if item["type"] == "string_pattern_mismatch":  # of Name, the only pattern
+        return f"{key}: letters, digits, '_', '.' and '-' only, beginning with a letter or digit, not {item['input']!r}"
     return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
 
 

@@ -12,7 +12,7 @@ from ssvos.data.index import IndexedVideo
 from ssvos.labels import binary_scribbles, object_ids
 from ssvos.models.network import Network, State, Trunk
 
-_SMALLEST = 32  # pixels: below it the padding would be larger than the frame
+SMALLEST = 32  # pixels: below it the padding would be larger than the frame
 _CLAMP = 1e-7
 
 
@@ -46,8 +46,8 @@ class VideoSegmenter:
     def __call__(self, frame: np.ndarray, scribble: np.ndarray | None = None) -> np.ndarray:
         """frame (H, W, 3) uint8 RGB, scribble (H, W) with objects that begin here -> mask (H, W) uint8 of ids."""
         height, width = frame.shape[:2]
-        if min(height, width) < _SMALLEST:
-            raise ValueError(f"frame is {height}x{width}; the network needs at least {_SMALLEST} pixels a side")
+        if min(height, width) < SMALLEST:
+            raise ValueError(f"frame is {height}x{width}; the network needs at least {SMALLEST} pixels a side")
         inner = self.size or (height, width)
         small = resize_frame(frame, *inner)
         tensor = torch.from_numpy(np.ascontiguousarray(small)).to(self.device).permute(2, 0, 1)[None].float() / 255

@@ -6,12 +6,14 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ssvos.files import write_bytes
 
 BACKGROUND = 0
 UNLABELLED = 255
+# what Pillow raises for a file that is no image; a broken PNG is a SyntaxError
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @cache
@@ -35,7 +37,7 @@ def read_labels(path: str | Path) -> np.ndarray:
     """Read a palette or grey PNG of labels, (H, W) uint8.
 
     A grey image of 0 and 255 alone is a DAVIS-2016 mask: its 255 is read as object 1.
-    Raises FileNotFoundError for a missing file, ValueError for an unreadable, RGB or 16-bit one.
+    Raises FileNotFoundError for a missing file, ValueError for an unreadable, RGB or 16-bit one, or one that is no PNG.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such label image; expected a palette PNG of object ids")
@@ -46,8 +48,13 @@ def _labels_of(source: str | Path | io.BytesIO, name: str | Path) -> np.ndarray:
     try:
         with Image.open(source) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow says "broken PNG" with a SyntaxError
-        raise ValueError(f"{name}: not a readable image ({error}); write it again as a palette PNG") from error
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{name}: not a readable image ({why_unreadable(error)}); write it again as a palette PNG"
+        ) from error
+    if image.format != "PNG":
+        # others are lossy or have no palette: ids would come out as other ids
+        raise ValueError(f"{name}: a label image must be a PNG, this one is {image.format}; draw or export it again")
     if image.mode not in ("P", "L", "1"):
         raise ValueError(
             f"{name}: a label image must be an 8-bit palette or grey PNG, this one is {image.mode}; "
@@ -59,6 +66,13 @@ def _labels_of(source: str | Path | io.BytesIO, name: str | Path) -> np.ndarray:
     if image.mode == "L" and np.isin(labels, (BACKGROUND, 255)).all():
         labels[labels == 255] = 1
     return labels
+
+
+def why_unreadable(error: Exception) -> str:
+    """Pillow's reason, without the address of the buffer that it read from."""
+    if isinstance(error, UnidentifiedImageError):
+        return "of no known format"
+    return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
 
 
 def encode_labels(labels: np.ndarray) -> bytes:

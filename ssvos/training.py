@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from ssvos.checkpoint import load_checkpoint
+from ssvos.checkpoint import difference, load_checkpoint
 from ssvos.config import Config, StageConfig
 from ssvos.data.augment import resize_scribble
 from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, read_frame
@@ -85,8 +86,34 @@ def training_data(index: Path, scribbles: Path, roots: Mapping[str, Path], confi
         if not chosen:
             raise ValueError(f"{index}: no sequence of split {split!r}; prepare the data again")
         parts[split] = ClipSource(chosen, roots, weights, store)
-    masked = all(any(f.mask_path for f in video.frames[1:]) for video in parts["holdout"].videos)
-    return TrainingData(parts["train"], parts["holdout"], "J" if masked else "loss")
+    return TrainingData(parts["train"], parts["holdout"], _choose_by(parts["holdout"].videos))
+
+
+def _choose_by(videos: Sequence[IndexedVideo]) -> str:
+    return "J" if all(any(f.mask_path for f in video.frames[1:]) for video in videos) else "loss"
+
+
+def require_clips(index: pa.Table, config: Config, stage: StageConfig, scribbles: Path | None = None) -> None:
+    """ValueError now for data that no epoch could be drawn of: before a worker starts, or anything is written.
+
+    scribbles: the store of the index, where there is one already.
+    """
+    weights = {source.name: source.weight for source in config.data.sources}
+    videos = [video for video in videos_of(index) if video.split in ("train", "holdout")]
+    strange = {video.dataset for video in videos} - weights.keys()
+    if strange:
+        raise ValueError(f"the index is of source {min(strange)}, not of data.sources; prepare the data again")
+    if scribbles:
+        labelled = {
+            (v.dataset, v.sequence, frame.name) for v in videos for frame in v.frames if frame.objects is not None
+        }
+        missing = labelled - set(read_store(scribbles))
+        if missing:
+            raise ValueError(f"{scribbles}: has none of {'/'.join(min(missing)[1:])}; make the scribbles again")
+    parts = {split: [video for video in videos if video.split == split] for split in ("train", "holdout")}
+    for split, chosen in parts.items():
+        if split == "train" or _choose_by(chosen) == "loss":
+            ClipSource(chosen, {}, weights, {}).draw(stage, config.train.seed, 0)
 
 
 def first_network(config: Config, start: str | Path = "") -> Network:
@@ -94,7 +121,7 @@ def first_network(config: Config, start: str | Path = "") -> Network:
     if start:
         network, info = load_checkpoint(start)
         if info.model != config.model:
-            raise ValueError(f"{start}: its network has other parameters than `model`; train its stage again")
+            raise ValueError(f"{start}: {difference(info.model, config.model)}; train its stage again")
         return network
     torch.manual_seed(config.train.seed)
     return Network.create(config.model)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ssvos.config import Config, parse, read_yaml
 
+_REMEDY = "run this in the project's folder, or write one with `ssvos plan --preset demo --write`"
+
 
 @dataclass(frozen=True)
 class Params:
@@ -15,13 +17,18 @@ class Params:
 
     def variant(self, name: str) -> Config:
         if name not in self.variants:
-            raise ValueError(f"variants: no variant {name!r}; there are {', '.join(self.variants)}")
+            raise ValueError(f"variants: no variant {name!r}; choose one of {', '.join(self.variants)}")
         return self.variants[name]
 
 
 def read_params(path: Path) -> Params:
     """Read and check a whole parameter file, every variant included."""
-    return params_from(read_yaml(path), path)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; {_REMEDY}")
+    values = read_yaml(path)
+    if not values:
+        raise ValueError(f"{path}: the file is empty; {_REMEDY}")
+    return params_from(values, path)
 
 
 def params_from(values: dict, path: Path | str) -> Params:

@@ -43,8 +43,8 @@ class ClipSource:
         usable = [v for v, found in starts.items() if found]
         if not usable:
             raise ValueError(
-                f"no training video has an object and {stage.clip_frames} frames from it on; "
-                "lower clip_frames or frame_stride, or add videos"
+                f"clip_frames {stage.clip_frames}: no video has an object and so many frames from it on; "
+                "lower it, or add longer videos"
             )
         counts = Counter(self.videos[v].dataset for v in usable)
         weight = np.array([self.weights[self.videos[v].dataset] / counts[self.videos[v].dataset] for v in usable])

@@ -66,7 +66,7 @@ def list_videos(
             try:
                 found = read_source(source, split)
             except FaultyData as error:
-                faults += error.faults
+                faults += [fault for fault in error.faults if fault not in faults]
                 continue
             videos += [(Path(source.root), video) for video in found]
             sequences[split] = {video.sequence for video in found}
@@ -182,6 +182,9 @@ def fingerprint_listing(root: Path) -> str:
 def hold_out(sequences: Collection[str], fraction: float, seed: int) -> set[str]:
     """Choose sequences for judging checkpoints: the same whatever the order, at least one, never all."""
     if len(set(sequences)) < 2:
-        raise ValueError(f"{', '.join(sequences) or 'no sequence'}: holding one out needs two; add a training sequence")
+        raise ValueError(
+            f"{', '.join(sequences) or 'no sequence'}: alone on the training list, none can be held out; "
+            "add a second, or name a list in data.holdout_split"
+        )
     ranked = sorted(set(sequences), key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest())
     return set(ranked[: min(max(1, round(fraction * len(ranked))), len(ranked) - 1)])

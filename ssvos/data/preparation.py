@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ssvos.config import Config, SourceConfig
 from ssvos.data.index import hold_out, index_table, index_video, list_videos
-from ssvos.data.synthetic import make_dataset
+from ssvos.data.synthetic import SPLITS, make_dataset
 from ssvos.data.videos import FaultyData
 
 Tracked = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
@@ -18,8 +18,12 @@ def source_roots(config: Config, embedded: Path, base: Path | None = None) -> di
     """Root folder of each source, absolute: workers elsewhere have another working directory.
 
     embedded: where the project's own clips lie. base: what relative roots count from; the working directory.
+    Raises ValueError for a source that needs a root and has none.
     """
     base = (base or Path()).absolute()
+    for source in config.data.sources:
+        if source.layout != "embedded" and not source.root:
+            raise ValueError(f"data.sources: {source.name} has no root; set it to the folder of its videos")
     return {
         source.name: embedded.absolute() if source.layout == "embedded" else base / Path(source.root).expanduser()
         for source in config.data.sources
@@ -29,18 +33,33 @@ def source_roots(config: Config, embedded: Path, base: Path | None = None) -> di
 def prepare(config: Config, roots: dict[str, Path], tracked: Tracked) -> pa.Table:
     """Make the embedded data set if a source asks for it, check every file of every source, and index the frames.
 
-    tracked: `with tracked(what, total) as advance` shows progress. Raises FaultyData with every fault found.
+    tracked: `with tracked(what, total) as advance` shows progress.
+    Raises FaultyData with every fault found, before anything is written.
     """
     sources = [source.model_copy(update={"root": str(roots[source.name])}) for source in config.data.sources]
-    for source in sources:
-        if source.layout == "embedded":
-            with tracked("rendering clips", config.synthetic.num_train + config.synthetic.num_val) as advance:
-                make_dataset(config.synthetic, roots[source.name], lambda _: advance())
+    made = [source for source in sources if source.layout == "embedded"]
+    for source in made:
+        unknown = {source.train, source.val, config.data.holdout_split or source.train} - set(SPLITS)
+        if unknown:
+            said = f"{source.name} is embedded and has no list {min(unknown)}"
+            raise FaultyData([f"data.sources: {said}; it has {' and '.join(SPLITS)}"])
+    given = _checked([source for source in sources if source not in made], config, tracked)
+    for source in made:
+        with tracked("rendering clips", config.synthetic.num_train + config.synthetic.num_val) as advance:
+            make_dataset(config.synthetic, roots[source.name], lambda _: advance())
+    table = pa.concat_tables([given, _checked(made, config, tracked)])
+    place = {source.name: number for number, source in enumerate(sources)}
+    datasets = table["dataset"].to_pylist()
+    table = table.take(sorted(range(len(table)), key=lambda row: place[datasets[row]]))
+    return _with_roles(table, sources, config)
+
+
+def _checked(sources: list[SourceConfig], config: Config, tracked: Tracked) -> pa.Table:
+    """The index of some sources, by the names of their lists."""
     lists = [config.data.holdout_split] if config.data.holdout_split else []
     videos, faults = list_videos(sources, {s.name: (s.train, *lists, s.val) for s in sources})
     with tracked("checking frames", sum(len(video.frames) for _, video in videos)) as advance:
-        table = index_table([index_video(root, video, advance) for root, video in videos], faults)
-    return _with_roles(table, sources, config)
+        return index_table([index_video(root, video, advance) for root, video in videos], faults)
 
 
 def _with_roles(table: pa.Table, sources: list[SourceConfig], config: Config) -> pa.Table:
@@ -55,6 +74,11 @@ def _with_roles(table: pa.Table, sources: list[SourceConfig], config: Config) ->
         if config.data.holdout_split:
             held = {row["sequence"] for row in own if row["split"] == config.data.holdout_split}
             names[source.train] -= held
+            if not names[source.train]:
+                fault = (
+                    f"{source.root}: {config.data.holdout_split} holds all of {source.train}; leave some to train on"
+                )
+                raise FaultyData([fault])
         else:
             held = hold_out(sorted(names[source.train]), config.data.holdout_fraction, config.data.seed)
         role |= {(source.name, source.val, name): "val" for name in names[source.val]}

@@ -9,30 +9,53 @@ import numpy as np
 
 from ssvos.files import atomic_path
 
+_WHOLE = 0.9  # of the time that a container names, which is not exact
+
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
     """Frames of the first video stream, (H, W, 3) uint8 RGB each, in order of presentation.
 
     Raises FileNotFoundError, or ValueError for a file that holds no readable video.
     """
+    for frame in _decode(path):
+        yield frame.to_ndarray(format="rgb24")
+
+
+def _decode(path: Path) -> Iterator[av.VideoFrame]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such video; give a video file or a folder of frames")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise ValueError(f"{path}: holds no video stream; give a video file or a folder of frames")
-            for frame in container.decode(container.streams.video[0]):
-                yield frame.to_ndarray(format="rgb24")
+            yield from container.decode(container.streams.video[0])
     except av.FFmpegError as error:
         raise ValueError(f"{path}: not a readable video ({error.strerror}); convert it to MP4") from error
 
 
 def count_frames(path: Path) -> tuple[int, float]:
-    """Number of frames, counted by decoding (containers often lie), and frames a second."""
-    count = sum(1 for _ in read_video(path))
+    """Number of frames, counted by decoding (containers often lie), and frames a second.
+
+    Raises ValueError for a file that was cut off, whose frames end well before the time that it names as its own.
+    """
+    count, end = 0, 0.0
+    for frame in _decode(path):
+        count += 1
+        end = max(end, float((frame.pts + frame.duration) * frame.time_base) if frame.pts is not None else 0.0)
     with av.open(str(path)) as container:
-        rate = container.streams.video[0].average_rate
+        stream = container.streams.video[0]
+        rate = stream.average_rate
+        named = _named_end(container, stream)
+    if 0 < end < _WHOLE * named:
+        raise ValueError(f"{path}: cut off after {end:.1f} of {named:.1f} seconds; copy it again or convert it to MP4")
     return count, float(rate or 24)
+
+
+def _named_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """When the video ends by its container's own words, in seconds, or 0 where they are of another stream too."""
+    if stream.duration:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0
 
 
 class VideoWriter:

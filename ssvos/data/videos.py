@@ -9,15 +9,18 @@ from pathlib import Path
 from ssvos.config import SourceConfig
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_SHOWN = 100  # faults of a message
 ALL = "all"  # the list of a `folder` source that needs no file: every sequence
 
 
 class FaultyData(ValueError):
-    """Bad input data. faults: one line each, `path: what is wrong; remedy`; the message lists them all."""
+    """Bad input data. faults: one line each, `path: what is wrong; remedy`; the message lists them, as many as a
+    person would read."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = list(faults)
-        lines = "".join(f"\n  {fault}" for fault in self.faults)
+        lines = "".join(f"\n  {fault}" for fault in self.faults[:_SHOWN])
+        lines += f"\n  and {len(self.faults) - _SHOWN} more" if len(self.faults) > _SHOWN else ""
         super().__init__(self.faults[0] if len(self.faults) == 1 else f"{len(self.faults)} faults in the data:{lines}")
 
     def __reduce__(self) -> tuple:
@@ -66,28 +69,47 @@ def read_source(source: SourceConfig, split: str) -> list[Video]:
     Raises FaultyData for an unknown list, an unreadable one, or a missing folder. What is wrong with a single
     video, be it that it has no frames, is found by `ssvos.data.validation.index_video`.
     """
-    sequences = read_sequences(source, split)
-    root = Path(source.root)
-    if source.layout == "youtube-vos":
-        return _read_youtube_vos(source, split, sequences)
-    is_folder = source.layout == "folder"
+    root, is_folder = Path(source.root), source.layout == "folder"
     names = ("frames", "masks", "scribbles") if is_folder else ("JPEGImages", "Annotations", "Scribbles")
+    if source.layout == "youtube-vos":
+        sequences = read_sequences(source, split)
+        _require_folders(source, root / split, names)
+        return _read_youtube_vos(source, split, sequences)
+    _require_folders(source, root, names)
+    sequences = read_sequences(source, split)
     parents = [root / name if is_folder else _at_480p(root / name) for name in names]
     return [_read_video(source, split, name, parents, needs_masks=not is_folder) for name in sequences]
 
 
+def _require_folders(source: SourceConfig, root: Path, names: Sequence[str]) -> None:
+    """One fault for a folder that is no data set, in place of one for each video."""
+    frames, masks, scribbles = names
+    _require_root(source)
+    if not (root / frames).is_dir():
+        raise FaultyData([f"{root}: holds no {frames}/, so it is not of layout {source.layout}; see docs/data.md"])
+    if not ((root / masks).is_dir() or (root / scribbles).is_dir()):
+        raise FaultyData([f"{root}: holds neither {masks}/ nor {scribbles}/; add one of them, see docs/data.md"])
+
+
+def _require_root(source: SourceConfig) -> None:
+    if not source.root or not Path(source.root).is_dir():
+        raise FaultyData([f"{source.root or source.name}: no such folder; set the root of source {source.name}"])
+
+
 def read_sequences(source: SourceConfig, split: str) -> list[str]:
     """The sequences of one list, in the list's order. Raises FaultyData for an unknown list."""
+    _require_root(source)
     root = Path(source.root)
-    if not source.root or not root.is_dir():
-        raise FaultyData([f"{source.root or source.name}: no such folder; set the root of source {source.name}"])
     if source.layout == "youtube-vos":
         if not (root / split / "meta.json").is_file():
             known = sorted(path.parent.name for path in root.glob("*/meta.json"))
             raise FaultyData([f"{root / split / 'meta.json'}: no such list; {_known(known)}"])
         return sorted(_read_meta(root / split / "meta.json"))
     if source.layout == "folder" and split == ALL:
-        return [path.name for path in _visible(root / "frames") if path.is_dir()]
+        names = [path.name for path in _visible(root / "frames") if path.is_dir()]
+        if not names:
+            raise FaultyData([f"{root / 'frames'}: holds no folder of frames; put each video's in one of its own"])
+        return names
     folders = (
         [root] if source.layout == "folder" else [root / "ImageSets" / sub for sub in ("2017", "2016", "", "480p")]
     )
@@ -96,22 +118,34 @@ def read_sequences(source: SourceConfig, split: str) -> list[str]:
         known = sorted({path.stem for folder in folders for path in folder.glob("*.txt")})
         known += [ALL] if source.layout == "folder" else []
         raise FaultyData([f"{folders[0] / split}.txt: no such list; {_known(known)}"])
-    return _read_list(paths[0])
+    return read_list(paths[0])
 
 
 def _known(names: list[str]) -> str:
     return f"choose one of {', '.join(names)}" if names else "there is no list at all, write one with a sequence a line"
 
 
-def _read_list(path: Path) -> list[str]:
-    """Sequences of a list; a line is a name, or the pair of image and mask paths of the 2016 release."""
+def read_list(path: Path) -> list[str]:
+    """Sequences of a list, each once; a line is a name, or the pair of image and mask paths of the 2016 release.
+
+    Raises FaultyData for a file that is no list, or a line that leads out of the data set's folders.
+    """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise FaultyData([f"{path}: not a text file; write one sequence a line"]) from error
     if not lines:
         raise FaultyData([f"{path}: the list is empty; write one sequence a line"])
-    return list(dict.fromkeys(Path(line.split()[0]).parent.name if "/" in line else line for line in lines))
+    return list(dict.fromkeys(_sequence_of(line, path) for line in lines))
+
+
+def _sequence_of(line: str, path: Path) -> str:
+    first = Path(line.split()[0])
+    is_image = "/" in line and first.suffix.lower() in IMAGE_SUFFIXES
+    name = first.parent.name if is_image else line
+    if "/" in name or name in ("", ".", ".."):
+        raise FaultyData([f"{path}: {line!r} is no sequence; write the name of a folder of frames"])
+    return name
 
 
 def _read_meta(path: Path) -> dict[str, dict]:
@@ -120,9 +154,14 @@ def _read_meta(path: Path) -> dict[str, dict]:
         for video in videos.values():
             for object_id, entry in video["objects"].items():
                 int(object_id), entry["category"], list(entry.get("frames", ()))
+        strange = [name for name in videos if "/" in name or name in ("", ".", "..")]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise FaultyData([f"{path}: not a YouTube-VOS meta.json ({reason}); take the one released with it"]) from error
+    if strange:
+        raise FaultyData([f"{path}: {strange[0]!r} is no sequence; write the name of a folder of frames"])
+    if not videos:
+        raise FaultyData([f"{path}: lists no video; take the one released with it"])
     return videos
 
 

@@ -55,6 +55,12 @@ def evaluate_davis2017_unsupervised(
     return _evaluate(score_sequence_unsupervised, annotated_frames, gt_dir, pred_dir, sequences, on_frame)
 
 
+def require_annotations(gt_dir: Path) -> None:
+    """ValueError for annotations that `score_sequence` could not score, whatever is predicted."""
+    _inner_frames(gt_dir)
+    _first_ids(gt_dir)
+
+
 def score_sequence(gt_dir: Path, pred_dir: Path, on_frame: OnFrame | None = None) -> SequenceScores:
     """Score one sequence's folders of <frame>.png by the DAVIS-2017 semi-supervised protocol.
 
@@ -179,7 +185,9 @@ def _inner_frames(gt_dir: Path) -> tuple[str, ...]:
     """The annotated frames without the first, which was given, and the last."""
     frames = annotated_frames(gt_dir)
     if len(frames) < 3:
-        raise ValueError(f"{gt_dir}: {len(frames)} annotated frames; at least 3 needed, first and last are not scored")
+        raise ValueError(
+            f"{gt_dir}: {len(frames)} annotated frames; at least 3 needed, first and last are not scored; leave it out"
+        )
     return frames[1:-1]
 
 

@@ -121,6 +121,8 @@ def find_sequences(gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None
     if not names:
         raise ValueError(f"{gt_dir}: no sequence to score; expected folders <sequence>/<frame>.png and a filled list")
     for name in names:
+        if "/" in name or name in (".", ".."):
+            raise ValueError(f"{gt_dir}: sequence {name!r} leads elsewhere; list the names of folders in it")
         if names.count(name) > 1:
             raise ValueError(f"{gt_dir}: sequence {name!r} is listed twice; list it once")
         if not (Path(gt_dir) / name).is_dir():
@@ -152,7 +154,7 @@ def annotated_frames(gt_dir: Path) -> tuple[str, ...]:
     entries = sorted(entry for entry in Path(gt_dir).iterdir() if not entry.name.startswith("."))
     for entry in entries:
         if entry.suffix != ".png" or not entry.is_file():
-            raise ValueError(f"{entry}: expected only annotations <frame>.png here; move it away")
+            raise ValueError(f"{entry}: expected only annotations <frame>.png here; rename it or move it away")
     if not entries:
         raise ValueError(f"{gt_dir}: no annotation in this folder; expected <frame>.png")
     return tuple(entry.stem for entry in entries)

@@ -167,9 +167,11 @@ def load_published(backbone: ResNet, path: str | Path, sha256: str) -> None:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds for a file that is no checkpoint
-        raise ValueError(f"{path}: not a checkpoint that loads safely ({type(error).__name__})") from error
+        raise ValueError(
+            f"{path}: not a checkpoint that loads safely ({type(error).__name__}); see docs/backbones.md"
+        ) from error
     if not isinstance(weights, dict):
-        raise ValueError(f"{path}: holds a {type(weights).__name__}, not a table of parameters")
+        raise ValueError(f"{path}: holds a {type(weights).__name__}, not a table of parameters; see docs/backbones.md")
     unused = ("fc.",) if hasattr(backbone, "layer4") else ("fc.", "layer4.")
     weights = {name: value for name, value in weights.items() if not name.startswith(unused)}
     # checkpoints older than PyTorch 0.4.1 lack the batch counters, which frozen statistics never use
@@ -180,4 +182,4 @@ def load_published(backbone: ResNet, path: str | Path, sha256: str) -> None:
         backbone.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         summary = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: parameters do not fit this backbone; {summary}") from error
+        raise ValueError(f"{path}: does not fit model.backbone, correct its name or width; {summary}") from error

@@ -41,15 +41,23 @@ def read_painted(path: str | Path) -> np.ndarray:
     return swap[painted]
 
 
-def read_davis_json(path: str | Path, size: tuple[int, int], width: int) -> dict[int, np.ndarray]:
+def read_davis_json(
+    path: str | Path, size: tuple[int, int], width: int, num_frames: int | None = None
+) -> dict[int, np.ndarray]:
     """Draw the strokes of a DAVIS-interactive file.
 
-    size:    (H, W) of the frames; a path's x and y run from 0 (first pixel) to 1 (last pixel)
-    width:   stroke width in pixels; later strokes cover earlier ones
-    returns: frame index -> (H, W) uint8 labels, for the frames that have strokes; object id 0 is background
+    size:       (H, W) of the frames; a path's x and y run from 0 (first pixel) to 1 (last pixel)
+    width:      stroke width in pixels; later strokes cover earlier ones
+    num_frames: of the video, where it is known: a file for more frames is another video's
+    returns:    frame index -> (H, W) uint8 labels, for the frames that have strokes; object id 0 is background
     """
     scribbles = {}
-    for frame_idx, strokes in enumerate(_strokes_of(path)):
+    frames, sequence = _strokes_of(path)
+    if num_frames is not None and len(frames) > num_frames:
+        raise ValueError(
+            f"{path}: is for {len(frames)} frames{sequence}, the video has {num_frames}; give the file of this video"
+        )
+    for frame_idx, strokes in enumerate(frames):
         if strokes:
             labels = np.full(size, UNLABELLED, dtype=np.uint8)
             for stroke in strokes:
@@ -61,7 +69,8 @@ def read_davis_json(path: str | Path, size: tuple[int, int], width: int) -> dict
     return scribbles
 
 
-def _strokes_of(path: str | Path) -> list[list]:
+def _strokes_of(path: str | Path) -> tuple[list[list], str]:
+    """The strokes of every frame, and ` of NAME` where the file names its sequence."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such scribble file; expected DAVIS-interactive JSON")
     try:
@@ -71,7 +80,7 @@ def _strokes_of(path: str | Path) -> list[list]:
     frames = content.get("scribbles") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not all(isinstance(strokes, list) for strokes in frames):
         raise ValueError(f'{path}: no list of strokes per frame under "scribbles"; expected DAVIS-interactive JSON')
-    return frames
+    return frames, f" of {content['sequence']}" if content.get("sequence") else ""
 
 
 def _parse_stroke(path: str | Path, frame_idx: int, stroke: dict) -> tuple[int, np.ndarray]:

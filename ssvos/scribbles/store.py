@@ -77,7 +77,7 @@ def read_store_table(path: Path) -> pa.Table:
     path = Path(path)
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not shards or not shards[0].is_file():
-        raise FileNotFoundError(f"{path}: no scribble store; expected a Parquet file or a folder of them")
+        raise FileNotFoundError(f"{path}: no scribble store; make the scribbles first")
     tables = []
     for shard in shards:
         try:
