@@ -66,7 +66,7 @@ def _faults(video: IndexedVideo, root: Path, source: SourceConfig, known_ids: di
     if min(first.height, first.width) < SMALLEST:
         size = f"{first.height}x{first.width}"
         yield f"{root / first.image_path}: frame is {size}; enlarge it, the network needs {SMALLEST} pixels a side"
-    if folder is None:
+    if folder is None or not is_scorable(video):
         return
     if not first.mask_path:
         yield f"{root / first.image_path}: a judged video's first scribble needs a mask beside it; add {first.name}.png"
@@ -85,9 +85,21 @@ def write_masks(folder: Path, names: Sequence[str], pngs: Sequence[bytes]) -> No
         write_bytes(folder / f"{name}.png", png)
 
 
+def is_scorable(video: IndexedVideo) -> bool:
+    """Whether a video has a mask to be judged by: those of first appearances, which a benchmark gives with videos that
+    its server scores, only say where to begin."""
+    known: set[int] = set()
+    for frame in video.frames:
+        if frame.mask_path and not set(frame.objects) - known:
+            return True
+        known |= set(frame.objects or ())
+    return False
+
+
 def count_truth(layout: Layout) -> int:
     """How many frames of the judged videos have a mask."""
-    return sum(frame.mask_path is not None for video in judged_videos(layout.index) for frame in video.frames)
+    videos = [video for video in judged_videos(layout.index) if is_scorable(video)]
+    return sum(frame.mask_path is not None for video in videos for frame in video.frames)
 
 
 def score(config: Config, layout: Layout, predictions: Path, on_frame: Callable[[int], None]) -> dict:
@@ -98,7 +110,7 @@ def score(config: Config, layout: Layout, predictions: Path, on_frame: Callable[
     roots, videos = layout.roots(config), judged_videos(layout.index)
     scores = {}
     for source in config.data.sources:
-        own = [v for v in videos if v.dataset == source.name and mask_folder(v, roots[source.name])]
+        own = [video for video in videos if video.dataset == source.name and is_scorable(video)]
         if own and source.layout == "youtube-vos":
             scores[source.name] = _score_youtube_vos(source, roots[source.name], own, predictions, on_frame)
         elif own:

@@ -4,12 +4,13 @@ from pipelines import tracking
 from pipelines.judged import require_scorable
 from pipelines.params import Layout, read_params
 from pipelines.records import Records
-from pipelines.stage import run_stage, tracked
+from pipelines.stage import no_arguments, run_stage, tracked
 from ssvos.data.index import write_index
 from ssvos.data.preparation import prepare, sequences_by_split
 
 
 def main() -> None:
+    no_arguments(__doc__)
     params = read_params()
     config = params.base
     tracking.connect()

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipelines import tracking
 from pipelines.contact_sheet import contact_sheets
 from pipelines.params import BEST, CURVES, TRIALS, Layout, flatten, nested, read_params
-from pipelines.stage import run_stage, tracked
+from pipelines.stage import no_arguments, run_stage, tracked
 from pipelines.tracking import DataUse, Record
 from ssvos.checkpoint import file_digest, load_checkpoint
 from ssvos.config import Config, read_yaml
@@ -254,6 +254,7 @@ def all_of(records: Records) -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def main() -> None:
+    no_arguments(__doc__)
     params = read_params()
     layout = Layout(params.base.data.name)
     tracking.require_store()

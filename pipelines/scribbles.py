@@ -7,7 +7,7 @@ from pipelines.cluster import cluster, quiet_data
 from pipelines.params import Layout, read_params, write_json
 from pipelines.records import Records
 from pipelines.shipping import Parcel, pack, unpack
-from pipelines.stage import run_stage, tracked
+from pipelines.stage import no_arguments, run_stage, tracked
 from ssvos.config import ScribbleConfig
 from ssvos.data.index import labelled_frames, read_index
 from ssvos.scribbles.quality import summarise_store
@@ -17,6 +17,7 @@ _BLOCK_ROWS = 64
 
 
 def main() -> None:
+    no_arguments(__doc__)
     params = read_params()
     config = params.base
     tracking.connect()

@@ -1,5 +1,6 @@
 """What every stage's command has: logging, progress, and bad input as one line on standard error with exit status 1."""
 
+import argparse
 import logging
 import os
 import sys
@@ -31,6 +32,11 @@ def run_stage(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; `dvc repro` goes on from the last saved epoch", file=sys.stderr)
         sys.exit(130)
+
+
+def no_arguments(description: str) -> None:
+    """For a stage that has none: --help says what it does, anything else is a usage error and not a run."""
+    argparse.ArgumentParser(description=description).parse_args()
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import sqlite3
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -311,6 +311,19 @@ def _log_model(run_id: str, record: Record) -> str:
 
 def close_run(run_id: str, status: str = "FINISHED") -> None:
     _client().set_terminated(run_id, status)
+
+
+@contextmanager
+def failing(run_id: str) -> Iterator[None]:
+    """A run whose work breaks off in the block is marked as failed; it goes on where it is opened again."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except BaseException:
+        with suppress(MlflowException):  # what broke off is the error to tell, not a store that is gone as well
+            close_run(run_id, "FAILED")
+        raise
 
 
 def find_run(tags: Mapping[str, str], experiment: str = EXPERIMENT) -> str:

@@ -51,7 +51,7 @@ def main() -> None:
         "stage": args.stage,
         "label": f"{args.variant} {args.stage}",
     }
-    with tracked(job["label"], stage.epochs) as advance:
+    with tracking.failing(run_id), tracked(job["label"], stage.epochs) as advance:
         if asked_workers() == 0:
             job |= {"parcel": pack(config, layout, checkpoint=start)}
             progress = run_here(job, kept / "progress.pt", partial(_on_epoch, run_id, advance))

@@ -15,7 +15,7 @@ from pipelines.follower import Follower, Trial
 from pipelines.params import BEST, CURVES, PARAMS, TRIALS, Layout, flatten, nested, read_params, write_yaml
 from pipelines.records import Records, trial_record
 from pipelines.shipping import pack, unpack
-from pipelines.stage import run_stage, tracked
+from pipelines.stage import no_arguments, run_stage, tracked
 from ssvos.config import Config, TuneConfig, parse
 from ssvos.data.index import read_index
 from ssvos.files import write_text
@@ -26,6 +26,7 @@ _STAGES = ("stage1", "stage2")
 
 
 def main() -> None:
+    no_arguments(__doc__)
     params = read_params()
     config = trial_config(params)
     tracking.connect()
@@ -38,12 +39,8 @@ def main() -> None:
         require_clips(read_index(layout.index), config, getattr(config.train, stage), stored)
     search = _search_record(records, params, config)
     parent = tracking.open_run(search)
-    try:
-        with cluster(), tracked("trials", config.tune.trials) as advance:
-            trials = run(config, layout, search, parent, advance)
-    except BaseException:
-        tracking.close_run(parent, "FAILED")
-        raise
+    with tracking.failing(parent), cluster(), tracked("trials", config.tune.trials) as advance:
+        trials = run(config, layout, search, parent, advance)
     done = [trial for trial in trials if trial.score is not None]
     if not done:
         raise ValueError(f"tune: all {len(trials)} trials failed; {trials[0].error}; lower the rates in tune.space")

@@ -11,12 +11,13 @@ from pipelines.judged import METHODS, count_truth, judged_videos, late_objects, 
 from pipelines.params import Layout, read_params, write_json
 from pipelines.records import Records
 from pipelines.shipping import pack, unpack
-from pipelines.stage import run_stage, tracked
+from pipelines.stage import no_arguments, run_stage, tracked
 from ssvos.config import Config
 from ssvos.training import first_network
 
 
 def main() -> None:
+    no_arguments(__doc__)
     params = read_params()
     config = params.base
     tracking.connect()

@@ -13,7 +13,6 @@ from ssvos import __version__
 
 app = typer.Typer(
     name="ssvos",
-    help="Segment objects in video from scribbles, and learn to.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -55,6 +55,7 @@ def project(tiny_data, tmp_path_factory) -> Path:
         for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
             patch.delenv(name, raising=False)
         patch.setattr(tracking, "_stage_began", None)
+        patch.setattr(sys, "argv", ["records"])
         shutil.copy(Path(__file__).parent / "tiny_params.yaml", "params.yaml")
         layout = Layout("tiny")
         make_data(layout, tiny_data)
