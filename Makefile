@@ -37,4 +37,4 @@ repro: setup
 	@python -m pipelines.report --summary
 
 test: setup
-	python -m pytest -n 2 --dist loadgroup
+	python -m pytest -n 2 --dist loadfile

@@ -43,7 +43,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def run(
-    command: list[str], folder: Path, check: bool = True, timeout: float = 540, **more: str
+    command: list[str], folder: Path, check: bool = True, timeout: float = 850, **more: str
 ) -> subprocess.CompletedProcess:
     """Run a command in the project's copy with this environment's programs; `more` are environment variables."""
     done = subprocess.run(

@@ -5,11 +5,15 @@ import shutil
 import sys
 
 import pytest
+from cluster_head import OPEN, can_hide, free_port
 from ruamel.yaml import YAML
 from sandbox import run
+from test_guides import script
+
+# the project takes minutes to make, which count for the first test
+pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.timeout(560)
 def test_repro_leaves_a_checkpoint_masks_scores_and_a_page_for_every_variant(project):
     for variant in ("pce", "ours"):
         for stage in ("stage1", "stage2"):
@@ -204,3 +208,51 @@ def test_a_lost_database_is_written_again_from_what_is_on_disk(project_copy):
     for (name, metrics, params), (_, old, old_params) in zip(after, before, strict=True):
         assert params == old_params, name
         assert metrics == pytest.approx(old), name
+
+
+@pytest.mark.parametrize("guide", ["tuning", "comparing"])
+def test_commands_of_a_guide_on_a_finished_run_run(guide, project_copy):
+    params = project_copy / "params.yaml"  # the search must have something to change, whichever trial won by chance
+    params.write_text(params.read_text().replace("0.001}", "0.0011}", 1))
+    run(["bash", "-c", script(guide, {})], project_copy, timeout=850, SSVOS_WORKERS="0")
+    if guide == "tuning":
+        adopted = (project_copy / "params.yaml").read_text()
+        assert "trial" in adopted.split("adopted:")[1].splitlines()[0]
+
+
+def test_the_cluster_saw_nothing_of_the_project(project, address):
+    """What the other tests of the pipeline stand on."""
+    if not can_hide():
+        pytest.skip("no mount namespaces here: the folder could not be hidden")
+    look = f"""
+import ray
+ray.init(address="{address}", log_to_driver=False, logging_level="ERROR")
+@ray.remote
+def seen():
+    import os
+    return os.listdir("{project.parent}")
+print(ray.get(seen.remote()))
+"""
+    assert run([sys.executable, "-c", look], project, **OPEN).stdout.splitlines()[-1] == "[]"
+
+
+def test_ray_started_here_gives_the_same_bytes_as_the_cluster(project, project_copy):
+    made = ["data/tiny/scribbles/scribbles.parquet", "runs/tiny/ours/stage1/checkpoint.pt"]
+    for name in made:
+        (project_copy / name).unlink()
+    run([sys.executable, "-m", "pipelines.scribbles"], project_copy)
+    run([sys.executable, "-m", "pipelines.train", "--variant", "ours", "--stage", "stage1"], project_copy)
+    for name in made:
+        assert (project_copy / name).read_bytes() == (project / name).read_bytes(), name
+
+
+def test_commands_of_the_cluster_guide_run(address, project_copy):
+    done = run(["bash", "-c", script("cluster", {"127.0.0.1:6379": address})], project_copy, timeout=850, **OPEN)
+    assert "Running stage 'train_stage1@ours'" in done.stdout
+
+
+def test_an_address_where_nobody_listens_is_one_line(project_copy):
+    nobody = f"127.0.0.1:{free_port()}"
+    done = run([sys.executable, "-m", "pipelines.scribbles"], project_copy, check=False, RAY_ADDRESS=nobody)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and f"RAY_ADDRESS {nobody}: no cluster answers there" in done.stderr
