@@ -118,11 +118,20 @@ class BackboneConfig(FrozenConfig):
 
 
 class AttentionConfig(FrozenConfig):
-    """Scribble attention (8)-(10) after layer3. `scaled` divides the affinities by sqrt(d); the paper does not."""
+    """Attention after layer3: scribble attention (8)-(10), or one of its rivals in Table III.
 
-    kind: Literal["scribble", "none"] = "scribble"
+    keys, source and confident are scribble attention's: whose positions are attended to. source: the initial frame's
+    strokes, or the previous frame's cells whose foreground probability is at least `confident`.
+    scaled: divides the affinities by sqrt(d); the paper does not. Point-wise attention has none to divide.
+    grid: point-wise attention's (rows, columns), whatever the frame's size; its parameters grow with them.
+    """
+
+    kind: Literal["scribble", "none", "non_local", "criss_cross", "point_wise"] = "scribble"
     keys: Literal["per_object", "shared"] = "per_object"
+    source: Literal["initial", "previous"] = "initial"
+    confident: Fraction = 0.9
     scaled: bool = False
+    grid: Annotated[tuple[Count, Count], Field(strict=False)] = (15, 27)
 
 
 class AppearanceConfig(FrozenConfig):
@@ -192,6 +201,7 @@ class StageConfig(FrozenConfig):
     average: decay a step of the running average of weights that is judged and kept, not the last ones (0: off).
     patience: epochs without a better held-out score before the stage ends early (0: never).
     holdout_frames: how many frames of a held-out video are scored after each epoch (0: all).
+    precision: of the network in training; the appearance model and the loss are always in single precision.
     """
 
     epochs: Count = 80
@@ -212,6 +222,7 @@ class StageConfig(FrozenConfig):
     average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     holdout_frames: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _check(self) -> "StageConfig":

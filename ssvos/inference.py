@@ -70,7 +70,7 @@ class VideoSegmenter:
             return
         strokes = torch.from_numpy(binary_scribbles(scribble, ids)).to(self.device)
         owner = torch.zeros(len(ids), dtype=torch.int64, device=self.device)
-        self._groups.append((ids, self.network.begin(trunk, strokes, owner)[0]))
+        self._groups.append((ids, self.network.begin(trunk, strokes, owner)))
 
     def _advance(self, trunk: Trunk, inner: tuple[int, int]) -> tuple[list[int], Tensor]:
         ids, planes = [], []

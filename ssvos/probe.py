@@ -178,8 +178,10 @@ class _Step:
         frames, scribble = batch
         target = scribble[:, None].expand(-1, FRAMES, -1, -1)
         chosen = torch.arange(self.regularized, device=self.device)[None]
-        weight = self.config.train.stage1.auxiliary_weight
-        return joint_loss(self.network(frames, scribble), frames, target, self.config.loss, weight, chosen).total
+        stage = self.config.train.stage1
+        with torch.autocast(frames.device.type, getattr(torch, stage.precision), enabled=stage.precision != "float32"):
+            prediction = self.network(frames, scribble)
+        return joint_loss(prediction, frames, target, self.config.loss, stage.auxiliary_weight, chosen).total
 
     def _saved_bytes(self, batch: tuple[Tensor, Tensor]) -> float:
         """What the forward pass keeps for the backward pass, each storage once, and what no saved tensor shows."""
@@ -214,7 +216,7 @@ def _regularizer_seconds(config: Config, size: tuple[int, int], device: torch.de
 
 
 def _update_seconds(network: Network, trainable: list[nn.Parameter], device: torch.device) -> float:
-    optimizer = torch.optim.Adam(trainable, lr=0.0)
+    optimizer = torch.optim.Adam(trainable, lr=0.0, fused=True)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     for parameter in trainable:
         parameter.grad = torch.zeros_like(parameter)

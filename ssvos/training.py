@@ -157,6 +157,7 @@ def fit(
         [p for p in network.parameters() if p.requires_grad],
         lr=stage.learning_rate,
         weight_decay=stage.weight_decay,
+        fused=True,
     )
     progress = resume or Progress(chosen_by=data.choose_by)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(stage.average)) if stage.average else None
@@ -212,7 +213,8 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         share = min(1.0, (epoch * steps + step) / stage.ramp) if stage.ramp else 1.0
-        terms = _loss(model, {k: v.to(device) for k, v in batch.items()}, config, stage.auxiliary_weight, share)
+        moved = {name: value.to(device) for name, value in batch.items()}
+        terms = _loss(model, moved, config, stage.auxiliary_weight, share, stage.precision)
         _require_finite(terms.total, epoch, step, specs, stage.batch_clips, source.videos)
         optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
@@ -228,12 +230,19 @@ def _train_epoch(
 
 
 def _loss(
-    model: nn.Module, batch: dict[str, Tensor], config: Config, auxiliary_weight: float, share: float = 1.0
+    model: nn.Module,
+    batch: dict[str, Tensor],
+    config: Config,
+    auxiliary_weight: float,
+    share: float = 1.0,
+    precision: str = "float32",
 ) -> JointLoss:
     """share: of the regularizer's weight."""
     loss = config.loss.model_copy(update={"weight": share * config.loss.weight})
-    prediction = model(batch["frames"], batch["scribble"])
-    return joint_loss(prediction, batch["frames"], batch["target"], loss, auxiliary_weight, batch["regularized"])
+    frames = batch["frames"]
+    with torch.autocast(frames.device.type, getattr(torch, precision), enabled=precision != "float32"):
+        prediction = model(frames, batch["scribble"])
+    return joint_loss(prediction, frames, batch["target"], loss, auxiliary_weight, batch["regularized"])
 
 
 def _batches(

@@ -19,7 +19,7 @@ class Gaussians(NamedTuple):
 
 
 class Appearance(nn.Module):
-    """Projects features to D channels and models them by Gaussians of background and foreground.
+    """Embeds features in D channels and models them by Gaussians of background and foreground.
 
     The second pair is fitted on what the base pair gets wrong: where the base pair says background more than the
     label does lies missed foreground, and the other way round.
@@ -31,23 +31,31 @@ class Appearance(nn.Module):
         self.project = nn.Conv2d(in_channels, config.channels, 1)
         self.rho = nn.Parameter(torch.full((NUM_COMPONENTS, config.channels), -2.0))
 
+    def embed(self, features: Tensor) -> Tensor:
+        """Features (N, C, h, w) -> what the Gaussians are of, (N, D, h, w), in single precision or finer: sums of
+        squares and their differences have no digits to spare."""
+        embedded = self.project(features)
+        return embedded.float() if embedded.dtype.itemsize < 4 else embedded
+
     def fit(self, features: Tensor, labels: Tensor) -> Gaussians:
         """Eqs. 3 and 4 on one frame.
 
-        features: projected, (N, D, h, w). labels: (N, 2, h, w), shares of background and foreground in every cell;
+        features: embedded, (N, D, h, w). labels: (N, 2, h, w), shares of background and foreground in every cell;
         a cell that is 0 in both has no label and no weight.
         """
-        base = self._statistics(features, labels, slice(0, 2))
-        residual = self._statistics(features, self._residual(features, labels, base), slice(2, 4))
-        return _stack(base, residual)
+        with _as_embedded(features):
+            base = self._statistics(features, labels, slice(0, 2))
+            residual = self._statistics(features, self._residual(features, labels, base), slice(2, 4))
+            return _stack(base, residual)
 
     def update(self, gaussians: Gaussians, features: Tensor, labels: Tensor) -> Gaussians:
         """Eqs. 5 and 6: move towards this frame's statistics by the update rate."""
         rate = self.config.update_rate
-        base = _lerp(_part(gaussians, slice(0, 2)), self._statistics(features, labels, slice(0, 2)), rate)
-        weights = self._residual(features, labels, base)
-        residual = _lerp(_part(gaussians, slice(2, 4)), self._statistics(features, weights, slice(2, 4)), rate)
-        return _stack(base, residual)
+        with _as_embedded(features):
+            base = _lerp(_part(gaussians, slice(0, 2)), self._statistics(features, labels, slice(0, 2)), rate)
+            weights = self._residual(features, labels, base)
+            residual = _lerp(_part(gaussians, slice(2, 4)), self._statistics(features, weights, slice(2, 4)), rate)
+            return _stack(base, residual)
 
     def score(self, features: Tensor, gaussians: Gaussians) -> Tensor:
         """Eq. 7's ingredients at every position, (N, 4, h, w).
@@ -56,7 +64,8 @@ class Appearance(nn.Module):
         over the number of channels; `posteriors`: their softmax (7); `log_posteriors`: its logarithm, in which only
         what tells the components apart is left, over the square root of the number of channels that it sums.
         """
-        scores = log_scores(features, gaussians)
+        with _as_embedded(features):
+            scores = log_scores(features, gaussians)
         match self.config.output:
             case "posteriors":
                 return scores.softmax(dim=1)
@@ -99,6 +108,11 @@ def log_scores(features: Tensor, gaussians: Gaussians) -> Tensor:
     )
     scores = -0.5 * (distance + gaussians.variance.log().sum(dim=2)[..., None])
     return scores.unflatten(2, features.shape[2:])
+
+
+def _as_embedded(features: Tensor) -> torch.autocast:
+    """In mixed precision: the Gaussians' sums stay in the precision of what they are of."""
+    return torch.autocast(features.device.type, enabled=False)
 
 
 def _part(gaussians: Gaussians, components: slice) -> Gaussians:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from ssvos.config import BackboneConfig
 
@@ -24,6 +25,15 @@ class FrozenBatchNorm(nn.BatchNorm2d):
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm":
         return super().train(False)
+
+
+def normalised(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(conv(x)). Frozen statistics are folded into the weights: one pass over the features in place of two."""
+    if not isinstance(norm, FrozenBatchNorm):
+        return norm(conv(x))
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight = conv.weight * scale[:, None, None, None]
+    return conv2d(x, weight, norm.bias - norm.running_mean * scale, conv.stride, conv.padding, conv.dilation)
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -50,12 +60,12 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, dilation, dilation, bias=False)
         self.bn2 = _norm(norm, channels)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(in_channels, channels, stride, norm)
+        self.downsample = _projection(in_channels, channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        out = self.relu(normalised(self.conv1, self.bn1, x))
+        out = normalised(self.conv2, self.bn2, out)
+        return self.relu(out + _shortcut(self.downsample, x))
 
 
 class Bottleneck(nn.Module):
@@ -73,19 +83,23 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(channels, channels * 4, 1, bias=False)
         self.bn3 = _norm(norm, channels * 4)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(in_channels, channels * 4, stride, norm)
+        self.downsample = _projection(in_channels, channels * 4, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        out = self.relu(normalised(self.conv1, self.bn1, x))
+        out = self.relu(normalised(self.conv2, self.bn2, out))
+        out = normalised(self.conv3, self.bn3, out)
+        return self.relu(out + _shortcut(self.downsample, x))
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Module | None:
+def _projection(in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Sequential | None:
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), _norm(norm, out_channels))
+
+
+def _shortcut(projection: nn.Sequential | None, x: Tensor) -> Tensor:
+    return x if projection is None else normalised(projection[0], projection[1], x)
 
 
 _DEPTHS = {
@@ -138,7 +152,7 @@ class ResNet(nn.Module):
 
     def trunk(self, frames: Tensor) -> Trunk:
         """Normalised frames (N, 3, H, W), H and W multiples of 16 -> features up to layer3."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(frames))))
+        x = self.maxpool(self.relu(normalised(self.conv1, self.bn1, frames)))
         s4 = self.layer1(x)
         s8 = self.layer2(s4)
         return Trunk(s4, s8, self.layer3(s8))

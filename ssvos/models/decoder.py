@@ -1,8 +1,10 @@
 """Fusion to a coarse mask at stride 16, and up-sampling to the fine mask at stride 4 and full size (III-A)."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
+from torch.nn.functional import conv2d, interpolate, relu
 
 from ssvos.models.appearance import NUM_COMPONENTS
 
@@ -23,22 +25,42 @@ class Fusion(nn.Module):
         return encoding, self.classify(encoding)
 
 
+class Laterals(NamedTuple):
+    """What an image adds at strides 8 and 4: (N, E, H/8, W/8), (N, E, H/4, W/4)."""
+
+    s8: Tensor
+    s4: Tensor
+
+
 class Upsampling(nn.Module):
-    """Refines the coarse encoding with the backbone's features at strides 8 and 4."""
+    """Refines the coarse encoding with the backbone's features at strides 8 and 4.
+
+    Each refining convolution sees the encoding beside the projected features. It is linear, so the features' share
+    (`lateral`) is computed once an image, whatever the number of its objects.
+    """
 
     def __init__(self, encoding_channels: int, s8_channels: int, s4_channels: int):
         super().__init__()
+        self.channels = encoding_channels
         self.lateral8 = nn.Conv2d(s8_channels, encoding_channels, 1)
         self.lateral4 = nn.Conv2d(s4_channels, encoding_channels, 1)
         self.refine8 = nn.Conv2d(2 * encoding_channels, encoding_channels, 3, 1, 1)
         self.refine4 = nn.Conv2d(2 * encoding_channels, encoding_channels, 3, 1, 1)
         self.classify = nn.Conv2d(encoding_channels, 2, 3, 1, 1)
 
-    def forward(self, encoding: Tensor, s8: Tensor, s4: Tensor) -> Tensor:
-        """encoding (N, E, H/16, W/16), s8 and s4 features -> fine logits (N, 2, H, W)."""
-        x = relu(self.refine8(torch.cat([_double(encoding), self.lateral8(s8)], dim=1)))
-        x = relu(self.refine4(torch.cat([_double(x), self.lateral4(s4)], dim=1)))
-        return interpolate(self.classify(x), scale_factor=4, mode="bilinear", align_corners=False)
+    def lateral(self, s8: Tensor, s4: Tensor) -> Laterals:
+        """The features' shares of both refining convolutions, biases included."""
+        return Laterals(
+            conv2d(self.lateral8(s8), self.refine8.weight[:, self.channels :], self.refine8.bias, padding=1),
+            conv2d(self.lateral4(s4), self.refine4.weight[:, self.channels :], self.refine4.bias, padding=1),
+        )
+
+    def forward(self, encoding: Tensor, lateral: Laterals) -> Tensor:
+        """encoding (N, E, H/16, W/16) and the shares of each one's image -> fine logits (N, 2, H, W)."""
+        x = relu(lateral.s8 + conv2d(_double(encoding), self.refine8.weight[:, : self.channels], padding=1))
+        x = relu(lateral.s4 + conv2d(_double(x), self.refine4.weight[:, : self.channels], padding=1))
+        # two channels are enlarged several times faster when each lies on its own
+        return interpolate(self.classify(x).contiguous(), scale_factor=4, mode="bilinear", align_corners=False)
 
 
 def _double(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, interpolate, pad
 
@@ -11,10 +12,11 @@ from ssvos.labels import UNLABELLED
 from ssvos.models.appearance import Appearance, Gaussians
 from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
 from ssvos.models.backbone import IMAGENET_MEAN, IMAGENET_STD, ResNet, Trunk, load_published
-from ssvos.models.decoder import Fusion, Upsampling
+from ssvos.models.decoder import Fusion, Laterals, Upsampling
 from ssvos.models.propagation import Propagation
 
 STRIDE = 16
+_ATTENTIONS = {"scribble": ScribbleAttention}
 
 
 class ClipPrediction(NamedTuple):
@@ -24,19 +26,36 @@ class ClipPrediction(NamedTuple):
     coarse_logits: Tensor
 
 
+class Sight(NamedTuple):
+    """What a frame gives each of N objects before its state is asked: appearance features (N, D, h, w), and the frame's
+    share of mask propagation (N, P, h, w)."""
+
+    projected: Tensor
+    reduced: Tensor
+
+
 class State(NamedTuple):
     """What is carried from frame to frame for N objects; its size does not grow with the video.
 
-    owner: index of each object's image in the batch of frames, (N,). mask: previous coarse mask as probabilities,
-    first_mask: labelled shares of the initial frame, both (N, 2, h, w); first_features: (N, C, h, w).
+    owner: index of each object's image in the batch of frames, (N,); None: one object an image, in order. strokes: what
+    is attended to. mask: previous coarse mask as probabilities, (N, 2, h, w). first: the initial frame's features and
+    labels as mask propagation takes them, (N, P, h, w).
     """
 
-    owner: Tensor
-    strokes: Strokes
+    owner: Tensor | None
+    strokes: Strokes | None
     gaussians: Gaussians
     mask: Tensor
-    first_mask: Tensor
-    first_features: Tensor
+    first: Tensor
+
+
+class Outcome(NamedTuple):
+    """A frame's coarse mask encoding (N, E, h, w) and coarse logits (N, 2, h, w); its fine logits (N, 2, H, W) where
+    the state takes them."""
+
+    encoding: Tensor
+    coarse: Tensor
+    fine: Tensor | None
 
 
 def cell_shares(scribble: Tensor) -> Tensor:
@@ -67,8 +86,8 @@ class Network(nn.Module):
         if config.backbone.frozen:
             self.backbone.freeze()
         channels = self.backbone.channels
-        if config.attention.kind == "scribble":
-            self.attention = ScribbleAttention(channels["layer3"], config.attention)
+        if config.attention.kind != "none":
+            self.attention = _ATTENTIONS[config.attention.kind](channels["layer3"], config.attention)
         last = channels[config.backbone.last]
         self.propagation = Propagation(last, config.propagation_channels)
         self.appearance = Appearance(last, config.appearance)
@@ -91,75 +110,132 @@ class Network(nn.Module):
         """Segment one object through each clip.
 
         frames: (B, T, 3, H, W). scribble: of the clips' first frames, (B, H, W).
+
+        All that no earlier prediction decides is computed for the whole clip at once; the loop over frames holds mask
+        propagation, appearance and fusion alone.
         """
         batch, length, _, height, width = frames.shape
-        trunk = self.encode(frames.flatten(0, 1))
-        by_frame = Trunk(*(features.unflatten(0, (batch, length)) for features in trunk))
-        state, first = self.begin(Trunk(*(f[:, 0] for f in by_frame)), scribble)
-        owner = torch.arange(batch * length, device=frames.device)
-        later = owner.unflatten(0, (batch, length))[:, 1:].flatten()
-        strokes = Strokes(*(s.repeat_interleave(length - 1, dim=0) for s in state.strokes))
-        described = self.describe(trunk, later, strokes).unflatten(0, (batch, length - 1))
-        logits, coarse = [], []
-        for t in range(length):
-            features = first if t == 0 else described[:, t - 1]
-            frame = Trunk(*(f[:, t] for f in by_frame))
-            fine, rough, state = self._advance(features, frame, state)
-            logits.append(fine)
-            coarse.append(rough)
-        return ClipPrediction(torch.stack(logits, 1)[..., :height, :width], torch.stack(coarse, 1))
+        # time first, so that the images of one moment lie together
+        trunk = self.encode(frames.transpose(0, 1).flatten(0, 1))
+        lateral = self.upsampling.lateral(trunk.s8, trunk.s4)
+        moments = [Trunk(*part) for part in zip(*(f.split(batch) for f in trunk), strict=True)]
+        laterals = [Laterals(*part) for part in zip(*(f.split(batch) for f in lateral), strict=True)]
+        scribble = _padded(scribble)
+        strokes = self._strokes(moments[0], scribble, None)
+        sights: list[Sight] = []
+        if self.follows_previous:
+            features = self.describe(moments[0], None, strokes)
+        else:
+            features = self.describe(trunk, None, _repeated(strokes, length))
+            sights = [Sight(*part) for part in zip(*(f.split(batch) for f in self._see(features)), strict=True)]
+        state = self._start(features[:batch], strokes, scribble, None)
+        outcomes = []
+        for t, moment in enumerate(moments):
+            sight = sights[t] if sights else self._see(self.describe(moment, None, state.strokes))
+            outcome, state = self._advance(sight, moment, laterals[t], state)
+            outcomes.append(outcome)
+        if self.config.state == "fine":
+            fine = torch.cat([outcome.fine for outcome in outcomes])
+        else:
+            fine = self.upsampling(torch.cat([outcome.encoding for outcome in outcomes]), lateral)
+        return ClipPrediction(
+            rearrange(fine[..., :height, :width], "(t b) c h w -> b t c h w", b=batch),
+            torch.stack([outcome.coarse for outcome in outcomes], dim=1),
+        )
 
     def step(self, trunk: Trunk, state: State) -> tuple[Tensor, Tensor, State]:
         """One frame: trunk of the images (`encode`) -> logits (N, 2, H, W), coarse logits (N, 2, h, w), next state.
 
         H and W are the padded size.
         """
-        return self._advance(self.describe(trunk, state.owner, state.strokes), trunk, state)
+        lateral = Laterals(*(_each(f, state.owner) for f in self.upsampling.lateral(trunk.s8, trunk.s4)))
+        sight = self._see(self.describe(trunk, state.owner, state.strokes))
+        if not self.per_object:
+            sight = Sight(*(_each(f, state.owner) for f in sight))
+        outcome, state = self._advance(sight, trunk, lateral, state)
+        fine = self.upsampling(outcome.encoding, lateral) if outcome.fine is None else outcome.fine
+        return fine, outcome.coarse, state
 
     def encode(self, frames: Tensor) -> Trunk:
         """Frames (N, 3, H, W) in [0, 1] -> what all objects share; computed once a frame."""
         frames = (frames - self.mean) / self.std
         bottom, right = -frames.shape[-2] % STRIDE, -frames.shape[-1] % STRIDE
-        return self.backbone.trunk(pad(frames, (0, right, 0, bottom), mode="reflect"))
+        frames = pad(frames, (0, right, 0, bottom), mode="reflect")
+        # channels last: convolutions need not turn their input round and back
+        return self.backbone.trunk(frames.contiguous(memory_format=torch.channels_last))
 
-    def begin(self, trunk: Trunk, scribble: Tensor, owner: Tensor | None = None) -> tuple[State, Tensor]:
-        """State of N objects from their initial frame, and that frame's features.
+    def begin(self, trunk: Trunk, scribble: Tensor, owner: Tensor | None = None) -> State:
+        """State of N objects from their initial frame.
 
-        scribble: (N, H, W) of 0, 1, 255; owner: whose image each object is on, (N,); by default one object an image.
+        scribble: (N, H, W) of 0, 1, 255; owner: whose image each object is on, (N,); None: one object an image.
         """
-        owner = torch.arange(len(scribble), device=scribble.device) if owner is None else owner
-        bottom, right = -scribble.shape[-2] % STRIDE, -scribble.shape[-1] % STRIDE
-        scribble = pad(scribble, (0, right, 0, bottom), value=UNLABELLED)
+        scribble = _padded(scribble)
         strokes = self._strokes(trunk, scribble, owner)
         features = self.describe(trunk, owner, strokes)
-        shares = cell_shares(scribble).to(features.dtype)
-        gaussians = self.appearance.fit(self.appearance.project(features), shares)
-        return State(owner, strokes, gaussians, shares, shares, features), features
+        return self._start(features if self.per_object else _each(features, owner), strokes, scribble, owner)
 
-    def describe(self, trunk: Trunk, owner: Tensor, strokes: Strokes) -> Tensor:
-        """Attention and, where the backbone has it, layer4: each object's view of its image, (N, C, h, w)."""
-        last = getattr(self.backbone, "layer4", nn.Identity())
-        if self.config.attention.kind == "none":
-            return last(trunk.s16)[owner]
-        return last(self.attention(trunk.s16[owner], strokes))
+    @property
+    def per_object(self) -> bool:
+        """Whether features after the attention are each object's own, or its image's."""
+        return self.config.attention.kind == "scribble" and self.config.attention.keys == "per_object"
 
-    def _strokes(self, trunk: Trunk, scribble: Tensor, owner: Tensor) -> Strokes:
-        has_stroke = cells_with_stroke(scribble)
-        if self.config.attention.keys == "shared":
-            union = torch.zeros_like(has_stroke[:1], dtype=torch.int64).repeat(len(trunk.s16), 1, 1)
-            union.index_add_(0, owner, has_stroke.long())
-            has_stroke = (union > 0)[owner]
-        return gather_strokes(trunk.s16[owner], has_stroke)
+    @property
+    def follows_previous(self) -> bool:
+        """Whether what is attended to changes from frame to frame."""
+        return self.config.attention.kind == "scribble" and self.config.attention.source == "previous"
 
-    def _advance(self, features: Tensor, trunk: Trunk, state: State) -> tuple[Tensor, Tensor, State]:
-        projected = self.appearance.project(features)
-        scores = self.appearance.score(projected, state.gaussians)
-        propagated = self.propagation(features, state.first_features, state.mask, state.first_mask)
-        encoding, coarse = self.fusion(propagated, scores)
-        fine = self.upsampling(encoding, trunk.s8[state.owner], trunk.s4[state.owner])
-        probs = coarse.softmax(dim=1) if self.config.state == "coarse" else _at_stride(fine.softmax(dim=1))
-        gaussians = self.appearance.update(state.gaussians, projected, probs)
-        return fine, coarse, state._replace(gaussians=gaussians, mask=probs)
+    def describe(self, trunk: Trunk, owner: Tensor | None, strokes: Strokes | None) -> Tensor:
+        """Attention and, where the backbone has it, layer4: (N, C, h, w), each object's view of its image, or one view
+        an image where objects share it."""
+        x = trunk.s16
+        match self.config.attention.kind:
+            case "scribble":
+                x = self.attention(_each(x, owner) if self.per_object else x, strokes)
+            case "none":
+                pass
+            case _:
+                x = self.attention(x)
+        return x if self.config.backbone.last == "layer3" else self.backbone.layer4(x)
+
+    def _strokes(self, trunk: Trunk, scribble: Tensor, owner: Tensor | None) -> Strokes | None:
+        if self.config.attention.kind != "scribble":
+            return None
+        has_stroke = self._by_image(cells_with_stroke(scribble), trunk, owner)
+        return gather_strokes(_each(trunk.s16, owner) if self.per_object else trunk.s16, has_stroke)
+
+    def _confident(self, trunk: Trunk, probs: Tensor, owner: Tensor | None) -> Strokes:
+        """The cells of this frame that are surely object, for the next frame to attend to; their number is not known
+        beforehand, so all cells are kept and masked."""
+        sure = self._by_image(probs[:, 1] >= self.config.attention.confident, trunk, owner)
+        x = _each(trunk.s16, owner) if self.per_object else trunk.s16
+        return Strokes(rearrange(x, "n c h w -> n (h w) c"), sure.flatten(1))
+
+    def _by_image(self, cells: Tensor, trunk: Trunk, owner: Tensor | None) -> Tensor:
+        """Cells of each object (N, h, w); with shared keys of each image, the union of its objects'."""
+        if self.per_object or owner is None:
+            return cells
+        union = torch.zeros(len(trunk.s16), *cells.shape[1:], dtype=torch.int64, device=cells.device)
+        return union.index_add(0, owner, cells.long()) > 0
+
+    def _see(self, features: Tensor) -> Sight:
+        return Sight(self.appearance.embed(features), self.propagation.reduce_features(features))
+
+    def _start(self, features: Tensor, strokes: Strokes | None, scribble: Tensor, owner: Tensor | None) -> State:
+        embedded = self.appearance.embed(features)
+        shares = cell_shares(scribble).to(embedded.dtype)
+        gaussians = self.appearance.fit(embedded, shares)
+        return State(owner, strokes, gaussians, shares, self.propagation.reduce_first(features, shares))
+
+    def _advance(self, sight: Sight, trunk: Trunk, lateral: Laterals, state: State) -> tuple[Outcome, State]:
+        scores = self.appearance.score(sight.projected, state.gaussians)
+        encoding, coarse = self.fusion(self.propagation(sight.reduced, state.first, state.mask), scores)
+        fine, probs = None, coarse.softmax(dim=1)
+        if self.config.state == "fine":
+            fine = self.upsampling(encoding, lateral)
+            probs = _at_stride(fine.softmax(dim=1))
+        strokes = self._confident(trunk, probs, state.owner) if self.follows_previous else state.strokes
+        gaussians = self.appearance.update(state.gaussians, sight.projected, probs)
+        return Outcome(encoding, coarse, fine), state._replace(strokes=strokes, gaussians=gaussians, mask=probs)
 
 
 def _initialise(head: nn.Module) -> None:
@@ -173,6 +249,24 @@ def _initialise(head: nn.Module) -> None:
             nn.init.zeros_(module.bias)
             if module.out_channels == 2:
                 module.weight.data.mul_(0.1)
+
+
+def _each(x: Tensor, owner: Tensor | None) -> Tensor:
+    """What is an image's (M, ...), for each of its objects (N, ...)."""
+    return x if owner is None else x.index_select(0, owner)
+
+
+def _repeated(strokes: Strokes | None, length: int) -> Strokes | None:
+    """The initial frame's strokes for every frame of a clip, time first."""
+    if strokes is None:
+        return None
+    return Strokes(strokes.features.repeat(length, 1, 1), strokes.is_stroke.repeat(length, 1))
+
+
+def _padded(scribble: Tensor) -> Tensor:
+    """Scribbles (N, H, W), unlabelled where frames are padded to multiples of 16."""
+    bottom, right = -scribble.shape[-2] % STRIDE, -scribble.shape[-1] % STRIDE
+    return pad(scribble, (0, right, 0, bottom), value=UNLABELLED)
 
 
 def _at_stride(probs: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def stepwise(network: Network, frames: torch.Tensor, scribble: torch.Tensor, own
     for t in range(frames.shape[1]):
         trunk = network.encode(frames[:, t])
         if state is None:
-            state, _ = network.begin(trunk, scribble, owner)
+            state = network.begin(trunk, scribble, owner)
         logits, rough, state = network.step(trunk, state)
         fine.append(logits[..., :height, :width])
         coarse.append(rough)
@@ -110,9 +110,9 @@ def test_shared_keys_equal_per_object_keys_for_one_object_only():
 
 def test_shared_keys_let_objects_of_an_image_share_their_features():
     network = make_network(attention=AttentionConfig(keys="shared"))
-    trunk = network.encode(clip(48, 64)[:, 0])
-    _, features = network.begin(trunk, scribbles(48, 64, 2), torch.zeros(2, dtype=torch.int64))
-    torch.testing.assert_close(features[0], features[1])
+    trunk, owner = network.encode(clip(48, 64)[:, 0]), torch.zeros(2, dtype=torch.int64)
+    state = network.begin(trunk, scribbles(48, 64, 2), owner)
+    assert len(network.describe(trunk, owner, state.strokes)) == 1
 
 
 def test_padding_counts_as_unlabelled():
@@ -121,11 +121,9 @@ def test_padding_counts_as_unlabelled():
     padded = empty(48, 64)
     padded[:, :45, :59] = scribble
     trunk = network.encode(frames[:, 0])
-    for odd, even in zip(network.begin(trunk, scribble)[0], network.begin(trunk, padded)[0], strict=True):
-        for a, b in zip(
-            odd if isinstance(odd, tuple) else [odd], even if isinstance(even, tuple) else [even], strict=True
-        ):
-            assert torch.equal(a, b)
+    odd, even = network.begin(trunk, scribble), network.begin(trunk, padded)
+    for a, b in zip((*odd.strokes, *odd.gaussians, *odd[3:]), (*even.strokes, *even.gaussians, *even[3:]), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_frames_are_padded_by_reflection():

@@ -1,0 +1,133 @@
+"""Time a training step: forward, joint loss, backward, Adam. Writes benchmarks/results/train_step.json.
+
+    python benchmarks/bench_train_step.py --backbone resnet101 --height 240 --width 480 --frames 8 --batch 1 --threads 2
+
+The backbone is frozen up to layer3; layer4 and the heads learn. Beside the step, in turns with it: a plain forward of
+ResNet-101 on the same frames, the unit in which every time is given as well, and the step without a dense-CRF loss and
+with it at half and at full scale. Peak memory is that of a process of its own that takes steps at half scale.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, write
+from torch.nn.utils import clip_grad_norm_
+
+from ssvos.config import BackboneConfig, LossConfig, ModelConfig
+from ssvos.device import choose_device
+from ssvos.losses.joint import joint_loss
+from ssvos.models.network import Network
+
+LOSSES = {
+    "no_crf": LossConfig(regularizer="none"),
+    "half_scale": LossConfig(scale=0.5),
+    "full_scale": LossConfig(scale=1.0),
+}
+
+
+class Step:
+    """A network, a clip with strokes on every frame, and an optimizer; called, it takes a step."""
+
+    def __init__(self, args: argparse.Namespace, device: torch.device, dtype: torch.dtype):
+        torch.manual_seed(0)
+        backbone = BackboneConfig(name=args.backbone, frozen=True)
+        self.network = Network(ModelConfig(backbone=backbone)).to(device).train()
+        self.model = torch.compile(self.network) if args.compile else self.network
+        self.optimizer = torch.optim.Adam([p for p in self.network.parameters() if p.requires_grad], fused=True)
+        self.device, self.dtype = device, dtype
+        shape = args.batch, args.frames, args.height, args.width
+        self.frames = torch.rand(args.batch, args.frames, 3, args.height, args.width, device=device)
+        self.target = torch.full(shape, 255, dtype=torch.uint8, device=device)
+        self.target[:, :, args.height // 3 : args.height // 3 + 5, args.width // 4 : args.width // 2] = 1
+        self.target[:, :, -12:-7] = 0
+
+    def predict(self):
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.model(self.frames, self.target[:, 0])
+
+    def take(self, loss: LossConfig) -> None:
+        total = joint_loss(self.predict(), self.frames, self.target, loss, auxiliary_weight=1.0).total
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
+        self.optimizer.step()
+
+    def loss_alone(self, loss: LossConfig):
+        """Value and gradient of the loss at a prediction that is there already."""
+        with torch.no_grad():
+            prediction = type(self.predict())(*(p.float() for p in self.predict()))
+
+        def work() -> None:
+            leaves = type(prediction)(*(p.detach().requires_grad_() for p in prediction))
+            joint_loss(leaves, self.frames, self.target, loss, auxiliary_weight=1.0).total.backward()
+
+        return work
+
+
+def measure(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict:
+    step = Step(args, device, dtype)
+    works = {"plain_forward": plain_forward(step.frames.flatten(0, 1))}
+    for name, loss in LOSSES.items():
+        works[f"step_{name}"] = lambda loss=loss: step.take(loss)
+        works[f"loss_{name}"] = step.loss_alone(loss)
+    times = in_turns(works, args.repeats, device)
+    unit = times["plain_forward"]
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "seconds": {name: round(value, 3) for name, value in times.items()},
+        "in_plain_forwards": {name: round(value / unit, 2) for name, value in times.items()},
+        "loss_share_of_step": {
+            name: round(times[f"loss_{name}"] / times[f"step_{name}"], 3) for name in ("half_scale", "full_scale")
+        },
+        "peak_gib": _peak_in_its_own_process(args, dtype),
+    }
+
+
+def _peak_in_its_own_process(args: argparse.Namespace, dtype: torch.dtype) -> float:
+    command = [sys.executable, __file__, *sys.argv[1:], "--only-peak", str(dtype).removeprefix("torch.")]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="resnet101", choices=("resnet18", "resnet50", "resnet101"))
+    parser.add_argument("--height", type=int, default=240)
+    parser.add_argument("--width", type=int, default=480)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="+", default=[2], help="one measurement for each")
+    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="compile the network first")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, default=RESULTS / "train_step.json")
+    parser.add_argument("--only-peak", default="", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    device = choose_device(args.device)
+    if args.only_peak:
+        torch.set_num_threads(args.threads[-1])
+        step = Step(args, device, getattr(torch, args.only_peak))
+        for _ in range(2):
+            step.take(LOSSES["half_scale"])
+        print(round(peak_gib(device), 2))
+        return
+    result = machine(device, max(args.threads)) | {
+        "backbone": args.backbone,
+        "size": [args.height, args.width],
+        "frames": args.frames,
+        "batch": args.batch,
+        "compiled": args.compile,
+        "runs": [],
+    }
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        for dtype in args.dtypes:
+            result["runs"].append({"threads": threads} | measure(args, device, getattr(torch, dtype)))
+    write(args.json, result)
+
+
+if __name__ == "__main__":
+    main()

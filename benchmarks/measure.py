@@ -1,0 +1,92 @@
+"""What the benchmarks share: the machine in words, times of rivals taken in turns, peak memory, a unit of speed."""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ssvos.config import BackboneConfig
+from ssvos.files import write_text
+from ssvos.models.backbone import ResNet
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine(device: torch.device, threads: int) -> dict:
+    """Processor or GPU, threads, versions, and how busy the machine was before."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    processor = f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
+    on_gpu = device.type == "cuda"
+    return {
+        "machine": f"{torch.cuda.get_device_name(device)}; {processor}" if on_gpu else processor,
+        "threads": threads,
+        "torch": torch.__version__,
+        "load_average_before": round(os.getloadavg()[0], 1),
+        "cuda": "run" if on_gpu else "not run: no GPU in this machine",
+    }
+
+
+def in_turns(works: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of each work. They take turns, so that whatever else the machine does hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats + 1):
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:  # the first warms up
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def plain_forward(frames: Tensor) -> Callable[[], object]:
+    """The unit of speed: a forward of ResNet-101 in its published shape (layer4 at stride 32, batch normalisation apart,
+    no classifier) on all frames (N, 3, H, W), as any user of it would call it."""
+    network = ResNet(BackboneConfig()).to(frames.device).eval()
+    first, *others = network.layer4
+    first.conv2.stride = first.downsample[0].stride = (2, 2)
+    for block in others:
+        block.conv2.dilation = block.conv2.padding = (1, 1)
+
+    def layer(x: Tensor, blocks: torch.nn.Module) -> Tensor:
+        for block in blocks:
+            out = block.relu(block.bn1(block.conv1(x)))
+            out = block.relu(block.bn2(block.conv2(out)))
+            out = block.bn3(block.conv3(out))
+            x = block.relu(out + (x if block.downsample is None else block.downsample(x)))
+        return x
+
+    @torch.inference_mode()
+    def forward() -> Tensor:
+        x = network.maxpool(network.relu(network.bn1(network.conv1(frames))))
+        for blocks in (network.layer1, network.layer2, network.layer3, network.layer4):
+            x = layer(x, blocks)
+        return x
+
+    return forward
+
+
+def peak_gib(device: torch.device) -> float:
+    """Most memory so far: of this process, or what was allocated on the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def write(path: Path, result: dict) -> None:
+    """Write a result as JSON and show it."""
+    text = json.dumps(result, indent=2)
+    write_text(path, text + "\n")
+    print(text)
