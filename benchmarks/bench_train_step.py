@@ -49,9 +49,8 @@ class Step:
             return self.model(self.frames, self.target[:, 0])
 
     def take(self, loss: LossConfig) -> None:
-        total = joint_loss(self.predict(), self.frames, self.target, loss, auxiliary_weight=1.0).total
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        joint_loss(self.predict(), self.frames, self.target, loss, auxiliary_weight=1.0).total.backward()
         clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
 

@@ -51,8 +51,8 @@ def in_turns(works: Mapping[str, Callable[[], object]], repeats: int, device: to
 
 
 def plain_forward(frames: Tensor) -> Callable[[], object]:
-    """The unit of speed: a forward of ResNet-101 in its published shape (layer4 at stride 32, batch normalisation apart,
-    no classifier) on all frames (N, 3, H, W), as any user of it would call it."""
+    """The unit of speed: a forward of ResNet-101 in its published shape on all frames (N, 3, H, W), as any user of it
+    would call it: layer4 at stride 32, batch normalisation apart, no classifier."""
     network = ResNet(BackboneConfig()).to(frames.device).eval()
     first, *others = network.layer4
     first.conv2.stride = first.downsample[0].stride = (2, 2)

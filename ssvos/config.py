@@ -104,6 +104,7 @@ class BackboneConfig(FrozenConfig):
     norm: `frozen_batch` for published weights, `group` from random initial weights.
     weights, sha256: a local checkpoint file and its digest; without one the weights are random.
     frozen: stem to layer3 take no gradient (A-GAME's choice for pretrained weights).
+    stride: of layer3 and layer4. 8 keeps thin objects on small frames, at four times the cells.
     last: where the features of propagation and appearance come from. Without layer4 they are the same for all objects
     but for the attention, more local, and cheaper: for small networks on small frames.
     """
@@ -114,6 +115,7 @@ class BackboneConfig(FrozenConfig):
     weights: str = ""
     sha256: str = ""
     frozen: bool = False
+    stride: Literal[8, 16] = 16
     last: Literal["layer3", "layer4"] = "layer4"
 
 

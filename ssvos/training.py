@@ -214,9 +214,9 @@ def _train_epoch(
             group["lr"] = rate
         share = min(1.0, (epoch * steps + step) / stage.ramp) if stage.ramp else 1.0
         moved = {name: value.to(device) for name, value in batch.items()}
+        optimizer.zero_grad(set_to_none=True)  # before the forward pass, which then has their memory
         terms = _loss(model, moved, config, stage.auxiliary_weight, share, stage.precision)
         _require_finite(terms.total, epoch, step, specs, stage.batch_clips, source.videos)
-        optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         if stage.max_norm:
             nn.utils.clip_grad_norm_(model.parameters(), stage.max_norm)

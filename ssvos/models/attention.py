@@ -23,7 +23,8 @@ class Strokes(NamedTuple):
 def gather_strokes(features: Tensor, has_stroke: Tensor) -> Strokes:
     """Collect the features (N, C, H, W) where `has_stroke` (N, H, W) is true, so attention never builds HW x HW."""
     flat = has_stroke.flatten(1)
-    longest = max(1, int(flat.sum(dim=1).max()))
+    # a compiled graph has one shape: there every cell is kept, and masked
+    longest = flat.shape[1] if torch.compiler.is_compiling() else max(1, int(flat.sum(dim=1).max()))
     position = flat.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
     columns = rearrange(features, "n c h w -> n (h w) c")
     gathered = columns.gather(1, position[..., None].expand(-1, -1, columns.shape[-1]))
@@ -50,16 +51,16 @@ class ScribbleAttention(nn.Module):
 
         returns: (N, C, H, W); a sample without any stroke comes back unchanged.
         """
-        query = self.query(rearrange(x, "n c h w -> n (h w) c"))
         has_any = strokes.is_stroke.any(dim=1)
         # softmax over nothing is NaN: a sample without strokes attends to its padding and is zeroed below
         allowed = strokes.is_stroke | ~has_any[:, None]
+        # one head: without a dimension of heads PyTorch builds all affinities at once
         context = scaled_dot_product_attention(
-            query,
-            self.key(strokes.features),
-            self.value(strokes.features),
-            attn_mask=allowed[:, None, :],
+            self.query(rearrange(x, "n c h w -> n 1 (h w) c")),
+            self.key(strokes.features)[:, None],
+            self.value(strokes.features)[:, None],
+            attn_mask=allowed[:, None, None, :],
             scale=self.affinity_scale,
-        )
-        context = self.back(context) * has_any[:, None, None]
-        return x + self.scale * rearrange(context, "n (h w) c -> n c h w", h=x.shape[-2])
+        )[:, 0]
+        scale = self.scale * has_any[:, None, None, None]
+        return x + scale * rearrange(self.back(context), "n (h w) c -> n c h w", h=x.shape[-2])

@@ -110,15 +110,16 @@ _DEPTHS = {
 
 
 class Trunk(NamedTuple):
-    """What the backbone computes once a frame, for all objects: s4 (layer1), s8 (layer2), s16 (layer3)."""
+    """What the backbone computes once a frame, for all objects: s4 (layer1), s8 (layer2), and deep (layer3), at the
+    network's own stride."""
 
     s4: Tensor
     s8: Tensor
-    s16: Tensor
+    deep: Tensor
 
 
 class ResNet(nn.Module):
-    """ResNet-18, -50 or -101 with layer4 at stride 16 (stride 1, dilation 2).
+    """ResNet-18, -50 or -101 whose last layers keep stride 16 (layer4 with stride 1, dilation 2) or 8 (layer3, too).
 
     num_classes: with it the published classifier `fc` is there as well, for comparing names and shapes.
     """
@@ -138,9 +139,12 @@ class ResNet(nn.Module):
         for i, depth in enumerate(depths[: 3 if config.last == "layer3" else 4]):
             layer = []
             for j in range(depth):
-                stride = 2 if j == 0 and i in (1, 2) else 1
-                # layer4's first block keeps dilation 1, as the published dilated networks have it
-                dilation = 2 if i == 3 and j > 0 else 1
+                reduces = i == 1 or (i == 2 and config.stride == 16)
+                stride = 2 if j == 0 and reduces else 1
+                # where a layer gives up its stride, what follows looks as far by dilation; its own first block still
+                # has the dilation before it, as the published dilated networks have it
+                given_up = sum(k < i or (k == i and j > 0) for k in ((3,) if config.stride == 16 else (2, 3)))
+                dilation = 2**given_up
                 layer.append(block(_Geometry(in_channels, width * 2**i, stride, dilation), config.norm))
                 in_channels = width * 2**i * block.expansion
             self.add_module(f"layer{i + 1}", nn.Sequential(*layer))

@@ -56,12 +56,14 @@ class Upsampling(nn.Module):
         )
 
     def forward(self, encoding: Tensor, lateral: Laterals) -> Tensor:
-        """encoding (N, E, H/16, W/16) and the shares of each one's image -> fine logits (N, 2, H, W)."""
-        x = relu(lateral.s8 + conv2d(_double(encoding), self.refine8.weight[:, : self.channels], padding=1))
-        x = relu(lateral.s4 + conv2d(_double(x), self.refine4.weight[:, : self.channels], padding=1))
+        """encoding (N, E, h, w), at stride 16 or 8, and the shares of each one's image -> fine logits (N, 2, H, W)."""
+        x = relu(
+            lateral.s8 + conv2d(_resized(encoding, lateral.s8), self.refine8.weight[:, : self.channels], padding=1)
+        )
+        x = relu(lateral.s4 + conv2d(_resized(x, lateral.s4), self.refine4.weight[:, : self.channels], padding=1))
         # two channels are enlarged several times faster when each lies on its own
         return interpolate(self.classify(x).contiguous(), scale_factor=4, mode="bilinear", align_corners=False)
 
 
-def _double(x: Tensor) -> Tensor:
-    return interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+def _resized(x: Tensor, like: Tensor) -> Tensor:
+    return x if x.shape[-2:] == like.shape[-2:] else interpolate(x, size=like.shape[-2:], mode="bilinear")

@@ -14,9 +14,10 @@ from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
 from ssvos.models.backbone import IMAGENET_MEAN, IMAGENET_STD, ResNet, Trunk, load_published
 from ssvos.models.decoder import Fusion, Laterals, Upsampling
 from ssvos.models.propagation import Propagation
+from ssvos.models.rivals import RIVALS
 
-STRIDE = 16
-_ATTENTIONS = {"scribble": ScribbleAttention}
+STRIDE = 16  # frames are padded to its multiples
+_ATTENTIONS = {"scribble": ScribbleAttention, **RIVALS}
 
 
 class ClipPrediction(NamedTuple):
@@ -58,17 +59,17 @@ class Outcome(NamedTuple):
     fine: Tensor | None
 
 
-def cell_shares(scribble: Tensor) -> Tensor:
-    """Binary scribbles (N, H, W) of 0, 1, 255 -> (N, 2, H/16, W/16): the share of background and of foreground among
-    the labelled pixels of every cell, 0 in both where nothing is labelled. H and W are multiples of 16."""
+def cell_shares(scribble: Tensor, stride: int = STRIDE) -> Tensor:
+    """The share of background and of foreground among the labelled pixels of every cell, 0 in both where nothing is
+    labelled: binary scribbles (N, H, W) of 0, 1, 255 -> (N, 2, H/stride, W/stride)."""
     planes = torch.stack([scribble == 0, scribble == 1], dim=1).float()
-    shares = avg_pool2d(planes, STRIDE)
+    shares = avg_pool2d(planes, stride)
     return shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
 
-def cells_with_stroke(scribble: Tensor) -> Tensor:
-    """Whether a cell holds any foreground stroke, (N, H/16, W/16): max-pooling keeps strokes thinner than a cell."""
-    height, width = scribble.shape[-2] // STRIDE, scribble.shape[-1] // STRIDE
+def cells_with_stroke(scribble: Tensor, stride: int = STRIDE) -> Tensor:
+    """Whether a cell holds any foreground stroke, (N, H/stride, W/stride): max-pooling keeps the thinnest."""
+    height, width = scribble.shape[-2] // stride, scribble.shape[-1] // stride
     return adaptive_max_pool2d((scribble == 1).float()[:, None], (height, width))[:, 0] > 0
 
 
@@ -81,7 +82,7 @@ class Network(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.config = config
+        self.config, self.stride = config, config.backbone.stride
         self.backbone = ResNet(config.backbone)
         if config.backbone.frozen:
             self.backbone.freeze()
@@ -187,7 +188,7 @@ class Network(nn.Module):
     def describe(self, trunk: Trunk, owner: Tensor | None, strokes: Strokes | None) -> Tensor:
         """Attention and, where the backbone has it, layer4: (N, C, h, w), each object's view of its image, or one view
         an image where objects share it."""
-        x = trunk.s16
+        x = trunk.deep
         match self.config.attention.kind:
             case "scribble":
                 x = self.attention(_each(x, owner) if self.per_object else x, strokes)
@@ -200,21 +201,21 @@ class Network(nn.Module):
     def _strokes(self, trunk: Trunk, scribble: Tensor, owner: Tensor | None) -> Strokes | None:
         if self.config.attention.kind != "scribble":
             return None
-        has_stroke = self._by_image(cells_with_stroke(scribble), trunk, owner)
-        return gather_strokes(_each(trunk.s16, owner) if self.per_object else trunk.s16, has_stroke)
+        has_stroke = self._by_image(cells_with_stroke(scribble, self.stride), trunk, owner)
+        return gather_strokes(_each(trunk.deep, owner) if self.per_object else trunk.deep, has_stroke)
 
     def _confident(self, trunk: Trunk, probs: Tensor, owner: Tensor | None) -> Strokes:
         """The cells of this frame that are surely object, for the next frame to attend to; their number is not known
         beforehand, so all cells are kept and masked."""
         sure = self._by_image(probs[:, 1] >= self.config.attention.confident, trunk, owner)
-        x = _each(trunk.s16, owner) if self.per_object else trunk.s16
+        x = _each(trunk.deep, owner) if self.per_object else trunk.deep
         return Strokes(rearrange(x, "n c h w -> n (h w) c"), sure.flatten(1))
 
     def _by_image(self, cells: Tensor, trunk: Trunk, owner: Tensor | None) -> Tensor:
         """Cells of each object (N, h, w); with shared keys of each image, the union of its objects'."""
         if self.per_object or owner is None:
             return cells
-        union = torch.zeros(len(trunk.s16), *cells.shape[1:], dtype=torch.int64, device=cells.device)
+        union = torch.zeros(len(trunk.deep), *cells.shape[1:], dtype=torch.int64, device=cells.device)
         return union.index_add(0, owner, cells.long()) > 0
 
     def _see(self, features: Tensor) -> Sight:
@@ -222,7 +223,7 @@ class Network(nn.Module):
 
     def _start(self, features: Tensor, strokes: Strokes | None, scribble: Tensor, owner: Tensor | None) -> State:
         embedded = self.appearance.embed(features)
-        shares = cell_shares(scribble).to(embedded.dtype)
+        shares = cell_shares(scribble, self.stride).to(embedded.dtype)
         gaussians = self.appearance.fit(embedded, shares)
         return State(owner, strokes, gaussians, shares, self.propagation.reduce_first(features, shares))
 
@@ -232,7 +233,7 @@ class Network(nn.Module):
         fine, probs = None, coarse.softmax(dim=1)
         if self.config.state == "fine":
             fine = self.upsampling(encoding, lateral)
-            probs = _at_stride(fine.softmax(dim=1))
+            probs = avg_pool2d(fine.softmax(dim=1), self.stride)
         strokes = self._confident(trunk, probs, state.owner) if self.follows_previous else state.strokes
         gaussians = self.appearance.update(state.gaussians, sight.projected, probs)
         return Outcome(encoding, coarse, fine), state._replace(strokes=strokes, gaussians=gaussians, mask=probs)
@@ -269,11 +270,8 @@ def _padded(scribble: Tensor) -> Tensor:
     return pad(scribble, (0, right, 0, bottom), value=UNLABELLED)
 
 
-def _at_stride(probs: Tensor) -> Tensor:
-    return avg_pool2d(probs, STRIDE)
-
-
 def upsample_coarse(coarse_logits: Tensor, height: int, width: int) -> Tensor:
     """Coarse logits (N, 2, h, w) -> (N, 2, height, width); what was padded is cut off."""
-    full = interpolate(coarse_logits, scale_factor=STRIDE, mode="bilinear", align_corners=False)
+    stride = -(-height // STRIDE) * STRIDE // coarse_logits.shape[-2]
+    full = interpolate(coarse_logits, scale_factor=stride, mode="bilinear", align_corners=False)
     return full[..., :height, :width]

@@ -66,7 +66,7 @@ def test_features_lie_at_strides_4_8_16_and_layer4_keeps_16(name, expansion):
         (widths[1], 8, 12),
         (widths[2], 4, 6),
     ]
-    assert backbone.layer4(trunk.s16).shape == (1, widths[3], 4, 6)
+    assert backbone.layer4(trunk.deep).shape == (1, widths[3], 4, 6)
     assert list(backbone.channels.values()) == widths
 
 
@@ -89,7 +89,7 @@ def test_frozen_statistics_never_move(prepare):
     trained = backbone.trunk(frames)
     after = backbone.state_dict()
     assert before and all(torch.equal(value, after[key]) for key, value in before.items())
-    torch.testing.assert_close(trained.s16, backbone.eval().trunk(frames).s16)
+    torch.testing.assert_close(trained.deep, backbone.eval().trunk(frames).deep)
 
 
 def test_freezing_leaves_layer4_alone_to_learn():

@@ -60,11 +60,28 @@ def test_a_stroke_of_two_pixels_survives_to_stride_16_and_background_does_not_co
     assert not cells_with_stroke(empty(32, 48)).any()
 
 
+KINDS = [
+    {},
+    {"keys": "shared"},
+    {"source": "previous", "confident": 0.5},
+    {"keys": "shared", "source": "previous", "confident": 0.5},
+    {"kind": "non_local"},
+    {"kind": "criss_cross"},
+    {"kind": "point_wise", "grid": (3, 4)},
+    {"kind": "none"},
+]
+
+
+def at_stride(stride: int):
+    return TINY_MODEL.backbone.model_copy(update={"stride": stride})
+
+
 @pytest.mark.parametrize("state", ["coarse", "fine"])
 @pytest.mark.parametrize("size", [(48, 64), (45, 59)])
-@pytest.mark.parametrize("attention", [{}, {"keys": "shared"}, {"kind": "none"}])
-def test_a_clip_equals_its_frames_one_by_one(size, state, attention):
-    network = make_network(state=state, attention=AttentionConfig(**attention))
+@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("stride", [16, 8])
+def test_a_clip_equals_its_frames_one_by_one(size, state, attention, stride):
+    network = make_network(state=state, attention=AttentionConfig(**attention), backbone=at_stride(stride))
     frames, scribble = clip(*size, batch=2), scribbles(*size, 2)
     with torch.no_grad():
         whole = network(frames, scribble)
@@ -74,7 +91,7 @@ def test_a_clip_equals_its_frames_one_by_one(size, state, attention):
     torch.testing.assert_close(whole.coarse_logits, coarse, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("attention", [{}, {"kind": "none"}])
+@pytest.mark.parametrize("attention", [kind for kind in KINDS if kind.get("keys") != "shared"])
 def test_objects_of_one_image_side_by_side_equal_each_alone(attention):
     network = make_network(attention=AttentionConfig(**attention))
     frames, scribble = clip(48, 64), scribbles(48, 64, 3)
@@ -113,6 +130,36 @@ def test_shared_keys_let_objects_of_an_image_share_their_features():
     trunk, owner = network.encode(clip(48, 64)[:, 0]), torch.zeros(2, dtype=torch.int64)
     state = network.begin(trunk, scribbles(48, 64, 2), owner)
     assert len(network.describe(trunk, owner, state.strokes)) == 1
+
+
+def test_the_previous_frames_confident_cells_are_attended_to_and_without_any_nothing_is():
+    frames, scribble = clip(48, 64), scribbles(48, 64, 1)
+    with torch.no_grad():
+        middle = float(stepwise(make_network(), frames, scribble)[1][:, 0].softmax(dim=1)[:, 1].median())
+        network = make_network(attention=AttentionConfig(source="previous", confident=middle))
+        trunks = [network.encode(frames[:, t]) for t in range(2)]
+        _, _, state = network.step(trunks[0], network.begin(trunks[0], scribble))
+        sure = state.mask[0, 1].flatten() >= middle
+        assert 0 < sure.sum() < sure.numel()
+        kept = state.strokes.features[state.strokes.is_stroke]
+        torch.testing.assert_close(kept, trunks[0].deep[0].flatten(1).T[sure])
+        nothing = state._replace(strokes=state.strokes._replace(is_stroke=torch.zeros_like(state.strokes.is_stroke)))
+        assert torch.equal(network.describe(trunks[1], None, nothing.strokes), last_layer(network, trunks[1]))
+        assert not torch.equal(network.describe(trunks[1], None, state.strokes), last_layer(network, trunks[1]))
+
+
+def last_layer(network: Network, trunk: Trunk) -> torch.Tensor:
+    return network.backbone.layer4(trunk.deep)
+
+
+def test_at_stride_8_the_coarse_mask_has_four_times_the_cells_and_a_stroke_fewer_pixels():
+    network = make_network(backbone=at_stride(8))
+    assert network(clip(48, 64), scribbles(48, 64, 1)).coarse_logits.shape[-2:] == (6, 8)
+    assert cells_with_stroke(scribbles(48, 64, 1), 8).sum() < cells_with_stroke(scribbles(48, 64, 1), 16).sum() * 4
+    torch.testing.assert_close(
+        torch.nn.functional.avg_pool2d(cells_with_stroke(scribbles(48, 64, 1), 8).float(), 2) > 0,
+        cells_with_stroke(scribbles(48, 64, 1), 16),
+    )
 
 
 def test_padding_counts_as_unlabelled():
@@ -192,7 +239,7 @@ def test_coarse_logits_come_to_full_size_with_their_padding_cut_off():
     rough = torch.zeros(1, 2, 3, 4)
     rough[:, 1] = 2.0
     full = upsample_coarse(rough, 45, 59)
-    assert full.shape == (1, 2, 45, 59)
+    assert upsample_coarse(torch.zeros(1, 2, 6, 8), 45, 59).shape == full.shape == (1, 2, 45, 59)
     assert torch.equal(full[:, 1], torch.full((1, 45, 59), 2.0)) and not full[:, 0].any()
 
 
@@ -214,3 +261,34 @@ def test_encode_gives_what_all_objects_share():
     trunk = make_network().encode(clip(45, 59)[:, 0])
     assert isinstance(trunk, Trunk)
     assert [tuple(f.shape[-2:]) for f in trunk] == [(12, 16), (6, 8), (3, 4)]
+
+
+@pytest.mark.parametrize("attention", [{}, {"source": "previous"}, {"kind": "criss_cross"}])
+def test_a_compiled_step_is_one_graph_for_all_frames(attention):
+    """`fullgraph` makes a graph break an error; a second frame of the same video must not compile anything again."""
+    torch._dynamo.reset()
+    graphs = []
+    network = make_network(attention=AttentionConfig(**attention)).eval()
+    step = torch.compile(network.step, backend=lambda graph, _: graphs.append(graph) or graph, fullgraph=True)
+    frames, both = clip(48, 64, length=4), torch.zeros(2, dtype=torch.int64)
+    with torch.no_grad():
+        state = network.begin(network.encode(frames[:, 0]), scribbles(48, 64, 2), both)
+        numbers = []
+        for t in range(4):
+            _, _, state = step(network.encode(frames[:, t]), state)
+            numbers.append(len(graphs))
+    # with the previous frame's cells the first frame alone has its strokes' shape
+    assert numbers == ([1, 2, 2, 2] if attention.get("source") == "previous" else [1, 1, 1, 1])
+
+
+def test_a_compiled_clip_is_one_graph_whatever_its_strokes():
+    torch._dynamo.reset()
+    graphs = []
+    network = make_network()
+    compiled = torch.compile(network, backend=lambda graph, _: graphs.append(graph) or graph, fullgraph=True)
+    short = scribbles(48, 64, 1)
+    short[short == 1], short[:, 20, 20:24] = 255, 1
+    for scribble in (scribbles(48, 64, 1), short):
+        found = compiled(clip(48, 64), scribble).logits
+        torch.testing.assert_close(found, network(clip(48, 64), scribble).logits, atol=1e-5, rtol=1e-5)
+    assert len(graphs) == 1

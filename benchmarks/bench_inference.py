@@ -1,0 +1,156 @@
+"""Time segmentation of a video, frame by frame. Writes benchmarks/results/inference.json.
+
+    python benchmarks/bench_inference.py --height 480 --width 854 --objects 1 3 --threads 2
+
+Every frame goes through `VideoSegmenter`: network, soft aggregation, mask. Beside it, in turns with it, a plain forward
+of ResNet-101 on one frame: the unit in which every time is given as well. `keys` says whether each object has features
+of its own after the attention (per_object) or all share their image's (shared); `in chunks` encodes several frames at
+once. Memory is shown on small frames: that of a process after a tenth of the frames and after all.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, write
+
+from ssvos.config import AttentionConfig, BackboneConfig, ModelConfig
+from ssvos.device import choose_device
+from ssvos.inference import VideoSegmenter
+from ssvos.models.network import Network, Trunk
+
+
+def network(args: argparse.Namespace, device: torch.device, keys: str) -> Network:
+    torch.manual_seed(0)
+    config = ModelConfig(backbone=BackboneConfig(name=args.backbone), attention=AttentionConfig(keys=keys))
+    made = Network(config).to(device).eval()
+    if args.compile:
+        made.step, made.encode = torch.compile(made.step), torch.compile(made.encode)
+    return made
+
+
+def scribble(height: int, width: int, objects: int) -> np.ndarray:
+    """A stroke for each object, one under the other, and one of background."""
+    made = np.full((height, width), 255, np.uint8)
+    for k in range(objects):
+        row = height * (k + 1) // (objects + 2)
+        made[row : row + 5, width // 4 : width // 2] = k + 1
+    made[-10:-5] = 0
+    return made
+
+
+class Frames:
+    """Gives a video's next mask at each call, in mixed precision if asked for."""
+
+    def __init__(self, made: Network, args: argparse.Namespace, dtype: torch.dtype, objects: int):
+        self.segmenter, self.dtype = VideoSegmenter(made), dtype
+        self.frame = np.random.default_rng(0).integers(0, 255, (args.height, args.width, 3), dtype=np.uint8)
+        self._next(scribble(args.height, args.width, objects))
+
+    def _next(self, strokes: np.ndarray | None = None) -> np.ndarray:
+        with torch.autocast(self.segmenter.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.segmenter(self.frame, strokes)
+
+    def __call__(self) -> np.ndarray:
+        return self._next()
+
+
+class Chunks:
+    """The same steps without the masks, the frames encoded several at once; each call is one chunk."""
+
+    def __init__(self, made: Network, args: argparse.Namespace, device: torch.device):
+        self.made, self.frames = made, torch.rand(args.chunk, 3, args.height, args.width, device=device)
+        strokes = torch.full((1, args.height, args.width), 255, dtype=torch.uint8, device=device)
+        strokes[:, args.height // 3 : args.height // 3 + 5, args.width // 4 : args.width // 2] = 1
+        with torch.inference_mode():
+            self.state = made.begin(made.encode(self.frames[:1]), strokes)
+
+    @torch.inference_mode()
+    def __call__(self) -> None:
+        for parts in zip(*(f.split(1) for f in self.made.encode(self.frames)), strict=True):
+            _, _, self.state = self.made.step(Trunk(*parts), self.state)
+
+
+def measure(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict:
+    works = {"plain_forward": plain_forward(torch.rand(1, 3, args.height, args.width, device=device))}
+    for keys in ("per_object", "shared"):
+        made = network(args, device, keys)
+        for objects in args.objects:
+            works[f"{objects} objects, {keys} keys"] = Frames(made, args, dtype, objects)
+    if dtype == torch.float32:
+        works["1 object, in chunks"] = Chunks(network(args, device, "shared"), args, device)
+    times = in_turns(works, args.repeats, device)
+    if "1 object, in chunks" in times:
+        times["1 object, in chunks"] /= args.chunk
+    unit = times["plain_forward"]
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "seconds_a_frame": {name: round(value, 3) for name, value in times.items()},
+        "in_plain_forwards": {name: round(value / unit, 2) for name, value in times.items()},
+    }
+
+
+def memory(args: argparse.Namespace) -> dict:
+    """Peak memory of processes of their own: one frame after another, at the size asked for and on small frames."""
+
+    def peak(height: int, width: int, frames: int, backbone: str) -> float:
+        given = ["--height", height, "--width", width, "--only-peak", frames, "--backbone", backbone]
+        given += ["--device", args.device]
+        done = subprocess.run([sys.executable, __file__, *map(str, given)], check=True, capture_output=True, text=True)
+        return float(done.stdout.split()[-1])
+
+    few, many = max(args.video_frames // 10, 2), args.video_frames
+    return {
+        "peak_gib_at_this_size_3_frames": peak(args.height, args.width, 3, args.backbone),
+        f"peak_gib_64x96_resnet18_after_{few}_frames": peak(64, 96, few, "resnet18"),
+        f"peak_gib_64x96_resnet18_after_{many}_frames": peak(64, 96, many, "resnet18"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="resnet101", choices=("resnet18", "resnet50", "resnet101"))
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--width", type=int, default=854)
+    parser.add_argument("--objects", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--chunk", type=int, default=4, help="frames encoded at once")
+    parser.add_argument("--threads", type=int, nargs="+", default=[2], help="one measurement for each")
+    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="compile the network first")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--video-frames", type=int, default=2000, help="length of the small video whose memory is shown"
+    )
+    parser.add_argument("--json", type=Path, default=RESULTS / "inference.json")
+    parser.add_argument("--smallest", action="store_true", help="a few seconds: does it run at all")
+    parser.add_argument("--only-peak", type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.smallest:
+        args.backbone, args.height, args.width, args.video_frames, args.repeats = "resnet18", 64, 96, 20, 1
+    device = choose_device(args.device)
+    if args.only_peak:
+        frames = Frames(network(args, device, "per_object"), args, torch.float32, 1)
+        for _ in range(args.only_peak):
+            frames()
+        print(round(peak_gib(device), 3))
+        return
+    result = machine(device, max(args.threads)) | {
+        "backbone": args.backbone,
+        "size": [args.height, args.width],
+        "chunk": args.chunk,
+        "compiled": args.compile,
+        "runs": [],
+    }
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        for dtype in args.dtypes:
+            result["runs"].append({"threads": threads} | measure(args, device, getattr(torch, dtype)))
+    write(args.json, result | {"memory": memory(args)})
+
+
+if __name__ == "__main__":
+    main()
