@@ -137,9 +137,14 @@ class AttentionConfig(FrozenConfig):
 
 
 class AppearanceConfig(FrozenConfig):
-    """Appearance model (1)-(7). update_rate: lambda of (5)(6); pseudo_count: epsilon in mean and variance."""
+    """Appearance model (1)-(7). update_rate: lambda of (5)(6); pseudo_count: epsilon in mean and variance.
+
+    shallow: channels of a second model, at stride 4, of layer1's features and the colours (0: none, the paper's). Deep
+    features that are learnt from nothing know objects apart late; colours and simple textures do at once.
+    """
 
     channels: Count = 512
+    shallow: Annotated[int, Field(ge=0)] = 0
     update_rate: Fraction = 0.1
     pseudo_count: Positive = 1.0
     output: Literal["log_scores", "mean_log_scores", "log_posteriors", "posteriors"] = "log_scores"

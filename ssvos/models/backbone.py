@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import avg_pool2d, conv2d
 
 from ssvos.config import BackboneConfig
 
@@ -110,12 +110,13 @@ _DEPTHS = {
 
 
 class Trunk(NamedTuple):
-    """What the backbone computes once a frame, for all objects: s4 (layer1), s8 (layer2), and deep (layer3), at the
-    network's own stride."""
+    """What the backbone computes once a frame, for all objects: s4 (layer1), s8 (layer2), deep (layer3), at the
+    network's own stride, and the frame itself at stride 4."""
 
     s4: Tensor
     s8: Tensor
     deep: Tensor
+    colour: Tensor
 
 
 class ResNet(nn.Module):
@@ -159,7 +160,7 @@ class ResNet(nn.Module):
         x = self.maxpool(self.relu(normalised(self.conv1, self.bn1, frames)))
         s4 = self.layer1(x)
         s8 = self.layer2(s4)
-        return Trunk(s4, s8, self.layer3(s8))
+        return Trunk(s4, s8, self.layer3(s8), avg_pool2d(frames, 4))
 
     def freeze(self) -> None:
         """Stem to layer3 take no gradient; layer4 still learns."""

@@ -1,35 +1,35 @@
-"""Fusion to a coarse mask at stride 16, and up-sampling to the fine mask at stride 4 and full size (III-A)."""
-
-from typing import NamedTuple
+"""Fusion to the coarse mask (III-A), and up-sampling to the fine mask at stride 4 and to full size."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, relu
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, relu
 
 from ssvos.models.appearance import NUM_COMPONENTS
 
 
 class Fusion(nn.Module):
-    """Joins propagation features and appearance scores into the coarse mask encoding and the coarse mask."""
+    """Joins propagation features and appearance scores into the coarse mask encoding and the coarse mask.
 
-    def __init__(self, propagation_channels: int, channels: int, encoding_channels: int):
+    shallow: whether there are appearance scores at stride 4 as well.
+    """
+
+    def __init__(self, propagation_channels: int, channels: int, encoding_channels: int, shallow: bool = False):
         super().__init__()
-        self.join = nn.Conv2d(propagation_channels + NUM_COMPONENTS, channels, 3, 1, 1)
+        num_scores = NUM_COMPONENTS * (2 if shallow else 1)
+        self.join = nn.Conv2d(propagation_channels + num_scores, channels, 3, 1, 1)
         self.encode = nn.Conv2d(channels, encoding_channels, 1)
         self.classify = nn.Conv2d(encoding_channels, 2, 3, 1, 1)
 
-    def forward(self, propagated: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, P, h, w) and (N, 4, h, w) -> encoding (N, E, h, w), coarse logits (N, 2, h, w)."""
-        x = relu(self.join(torch.cat([propagated, scores], dim=1)))
+    def forward(
+        self, propagated: Tensor, scores: Tensor, shallow_scores: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(N, P, h, w), (N, 4, h, w), maybe (N, 4, H/4, W/4) -> encoding (N, E, h, w), coarse logits (N, 2, h, w)."""
+        parts = [propagated, scores]
+        if shallow_scores is not None:
+            parts.append(adaptive_avg_pool2d(shallow_scores, propagated.shape[-2:]))
+        x = relu(self.join(torch.cat(parts, dim=1)))
         encoding = relu(self.encode(x))
         return encoding, self.classify(encoding)
-
-
-class Laterals(NamedTuple):
-    """What an image adds at strides 8 and 4: (N, E, H/8, W/8), (N, E, H/4, W/4)."""
-
-    s8: Tensor
-    s4: Tensor
 
 
 class Upsampling(nn.Module):
@@ -39,30 +39,33 @@ class Upsampling(nn.Module):
     (`lateral`) is computed once an image, whatever the number of its objects.
     """
 
-    def __init__(self, encoding_channels: int, s8_channels: int, s4_channels: int):
+    def __init__(self, encoding_channels: int, s8_channels: int, s4_channels: int, shallow: bool = False):
         super().__init__()
         self.channels = encoding_channels
         self.lateral8 = nn.Conv2d(s8_channels, encoding_channels, 1)
         self.lateral4 = nn.Conv2d(s4_channels, encoding_channels, 1)
         self.refine8 = nn.Conv2d(2 * encoding_channels, encoding_channels, 3, 1, 1)
         self.refine4 = nn.Conv2d(2 * encoding_channels, encoding_channels, 3, 1, 1)
+        if shallow:
+            self.judge = nn.Conv2d(NUM_COMPONENTS, encoding_channels, 3, 1, 1)
         self.classify = nn.Conv2d(encoding_channels, 2, 3, 1, 1)
 
-    def lateral(self, s8: Tensor, s4: Tensor) -> Laterals:
-        """The features' shares of both refining convolutions, biases included."""
-        return Laterals(
+    def lateral(self, s8: Tensor, s4: Tensor) -> tuple[Tensor, Tensor]:
+        """The features' shares of both refining convolutions, biases included: (N, E, H/8, W/8), (N, E, H/4, W/4)."""
+        return (
             conv2d(self.lateral8(s8), self.refine8.weight[:, self.channels :], self.refine8.bias, padding=1),
             conv2d(self.lateral4(s4), self.refine4.weight[:, self.channels :], self.refine4.bias, padding=1),
         )
 
-    def forward(self, encoding: Tensor, lateral: Laterals) -> Tensor:
-        """encoding (N, E, h, w), at stride 16 or 8, and the shares of each one's image -> fine logits (N, 2, H, W)."""
-        x = relu(
-            lateral.s8 + conv2d(_resized(encoding, lateral.s8), self.refine8.weight[:, : self.channels], padding=1)
-        )
-        x = relu(lateral.s4 + conv2d(_resized(x, lateral.s4), self.refine4.weight[:, : self.channels], padding=1))
+    def forward(self, encoding: Tensor, s8: Tensor, s4: Tensor, shallow_scores: Tensor | None = None) -> Tensor:
+        """encoding (N, E, h, w), at stride 16 or 8, the shares of each one's image, maybe appearance scores
+        (N, 4, H/4, W/4) -> fine logits (N, 2, H, W)."""
+        x = relu(s8 + conv2d(_resized(encoding, s8), self.refine8.weight[:, : self.channels], padding=1))
+        x = s4 + conv2d(_resized(x, s4), self.refine4.weight[:, : self.channels], padding=1)
+        if shallow_scores is not None:
+            x = x + self.judge(shallow_scores)
         # two channels are enlarged several times faster when each lies on its own
-        return interpolate(self.classify(x).contiguous(), scale_factor=4, mode="bilinear", align_corners=False)
+        return interpolate(self.classify(relu(x)).contiguous(), scale_factor=4, mode="bilinear", align_corners=False)
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:

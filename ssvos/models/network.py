@@ -1,6 +1,6 @@
 """The whole network (Fig. 3): one step per frame, shared by training on clips and by streaming inference."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from einops import rearrange
@@ -12,11 +12,12 @@ from ssvos.labels import UNLABELLED
 from ssvos.models.appearance import Appearance, Gaussians
 from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
 from ssvos.models.backbone import IMAGENET_MEAN, IMAGENET_STD, ResNet, Trunk, load_published
-from ssvos.models.decoder import Fusion, Laterals, Upsampling
+from ssvos.models.decoder import Fusion, Upsampling
 from ssvos.models.propagation import Propagation
 from ssvos.models.rivals import RIVALS
 
 STRIDE = 16  # frames are padded to its multiples
+_FINE_STRIDE = 4  # of layer1's features
 _ATTENTIONS = {"scribble": ScribbleAttention, **RIVALS}
 
 
@@ -35,12 +36,21 @@ class Sight(NamedTuple):
     reduced: Tensor
 
 
+class Detail(NamedTuple):
+    """What an image adds at finer strides: its shares of the up-sampling (N, E, H/8, W/8) and (N, E, H/4, W/4), and
+    shallow appearance features (N, D, H/4, W/4), if the model has them."""
+
+    s8: Tensor
+    s4: Tensor
+    embedded: Tensor | None
+
+
 class State(NamedTuple):
     """What is carried from frame to frame for N objects; its size does not grow with the video.
 
     owner: index of each object's image in the batch of frames, (N,); None: one object an image, in order. strokes: what
     is attended to. mask: previous coarse mask as probabilities, (N, 2, h, w). first: the initial frame's features and
-    labels as mask propagation takes them, (N, P, h, w).
+    labels as mask propagation takes them, (N, P, h, w). shallow: Gaussians of the shallow appearance model, if any.
     """
 
     owner: Tensor | None
@@ -48,15 +58,20 @@ class State(NamedTuple):
     gaussians: Gaussians
     mask: Tensor
     first: Tensor
+    shallow: Gaussians | None
 
 
 class Outcome(NamedTuple):
-    """A frame's coarse mask encoding (N, E, h, w) and coarse logits (N, 2, h, w); its fine logits (N, 2, H, W) where
-    the state takes them."""
+    """A frame's coarse mask encoding (N, E, h, w) and coarse logits (N, 2, h, w); shallow appearance scores
+    (N, 4, H/4, W/4), if there are any; fine logits (N, 2, H, W) where the state takes them."""
 
     encoding: Tensor
     coarse: Tensor
+    shallow_scores: Tensor | None
     fine: Tensor | None
+
+
+Parts = TypeVar("Parts", Trunk, Sight, Detail)
 
 
 def cell_shares(scribble: Tensor, stride: int = STRIDE) -> Tensor:
@@ -92,9 +107,17 @@ class Network(nn.Module):
         last = channels[config.backbone.last]
         self.propagation = Propagation(last, config.propagation_channels)
         self.appearance = Appearance(last, config.appearance)
-        self.fusion = Fusion(config.propagation_channels, config.fusion_channels, config.encoding_channels)
-        self.upsampling = Upsampling(config.encoding_channels, channels["layer2"], channels["layer1"])
-        for head in (self.propagation, self.appearance, self.fusion, self.upsampling):
+        shallow = config.appearance.shallow
+        self.fusion = Fusion(
+            config.propagation_channels, config.fusion_channels, config.encoding_channels, bool(shallow)
+        )
+        self.upsampling = Upsampling(config.encoding_channels, channels["layer2"], channels["layer1"], bool(shallow))
+        heads = [self.propagation, self.appearance, self.fusion, self.upsampling]
+        if shallow:
+            small = config.appearance.model_copy(update={"channels": shallow})
+            self.shallow_appearance = Appearance(channels["layer1"] + 3, small)
+            heads.append(self.shallow_appearance)
+        for head in heads:
             _initialise(head)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
@@ -118,9 +141,8 @@ class Network(nn.Module):
         batch, length, _, height, width = frames.shape
         # time first, so that the images of one moment lie together
         trunk = self.encode(frames.transpose(0, 1).flatten(0, 1))
-        lateral = self.upsampling.lateral(trunk.s8, trunk.s4)
-        moments = [Trunk(*part) for part in zip(*(f.split(batch) for f in trunk), strict=True)]
-        laterals = [Laterals(*part) for part in zip(*(f.split(batch) for f in lateral), strict=True)]
+        detail = self._detail(trunk)
+        moments, details = _split(trunk, batch), _split(detail, batch)
         scribble = _padded(scribble)
         strokes = self._strokes(moments[0], scribble, None)
         sights: list[Sight] = []
@@ -128,17 +150,18 @@ class Network(nn.Module):
             features = self.describe(moments[0], None, strokes)
         else:
             features = self.describe(trunk, None, _repeated(strokes, length))
-            sights = [Sight(*part) for part in zip(*(f.split(batch) for f in self._see(features)), strict=True)]
-        state = self._start(features[:batch], strokes, scribble, None)
+            sights = _split(self._see(features), batch)
+        state = self._start(features[:batch], details[0], strokes, scribble, None)
         outcomes = []
         for t, moment in enumerate(moments):
             sight = sights[t] if sights else self._see(self.describe(moment, None, state.strokes))
-            outcome, state = self._advance(sight, moment, laterals[t], state)
+            outcome, state = self._advance(sight, moment, details[t], state)
             outcomes.append(outcome)
         if self.config.state == "fine":
             fine = torch.cat([outcome.fine for outcome in outcomes])
         else:
-            fine = self.upsampling(torch.cat([outcome.encoding for outcome in outcomes]), lateral)
+            scores = torch.cat([o.shallow_scores for o in outcomes]) if state.shallow is not None else None
+            fine = self.upsampling(torch.cat([o.encoding for o in outcomes]), detail.s8, detail.s4, scores)
         return ClipPrediction(
             rearrange(fine[..., :height, :width], "(t b) c h w -> b t c h w", b=batch),
             torch.stack([outcome.coarse for outcome in outcomes], dim=1),
@@ -149,12 +172,14 @@ class Network(nn.Module):
 
         H and W are the padded size.
         """
-        lateral = Laterals(*(_each(f, state.owner) for f in self.upsampling.lateral(trunk.s8, trunk.s4)))
+        detail = _of_each(self._detail(trunk), state.owner)
         sight = self._see(self.describe(trunk, state.owner, state.strokes))
         if not self.per_object:
-            sight = Sight(*(_each(f, state.owner) for f in sight))
-        outcome, state = self._advance(sight, trunk, lateral, state)
-        fine = self.upsampling(outcome.encoding, lateral) if outcome.fine is None else outcome.fine
+            sight = _of_each(sight, state.owner)
+        outcome, state = self._advance(sight, trunk, detail, state)
+        fine = outcome.fine
+        if fine is None:
+            fine = self.upsampling(outcome.encoding, detail.s8, detail.s4, outcome.shallow_scores)
         return fine, outcome.coarse, state
 
     def encode(self, frames: Tensor) -> Trunk:
@@ -173,7 +198,8 @@ class Network(nn.Module):
         scribble = _padded(scribble)
         strokes = self._strokes(trunk, scribble, owner)
         features = self.describe(trunk, owner, strokes)
-        return self._start(features if self.per_object else _each(features, owner), strokes, scribble, owner)
+        features = features if self.per_object else _each(features, owner)
+        return self._start(features, _of_each(self._detail(trunk), owner), strokes, scribble, owner)
 
     @property
     def per_object(self) -> bool:
@@ -221,22 +247,47 @@ class Network(nn.Module):
     def _see(self, features: Tensor) -> Sight:
         return Sight(self.appearance.embed(features), self.propagation.reduce_features(features))
 
-    def _start(self, features: Tensor, strokes: Strokes | None, scribble: Tensor, owner: Tensor | None) -> State:
+    def _detail(self, trunk: Trunk) -> Detail:
+        embedded = None
+        if self.config.appearance.shallow:
+            embedded = self.shallow_appearance.embed(torch.cat([trunk.s4, trunk.colour], dim=1))
+        return Detail(*self.upsampling.lateral(trunk.s8, trunk.s4), embedded)
+
+    def _start(
+        self, features: Tensor, detail: Detail, strokes: Strokes | None, scribble: Tensor, owner: Tensor | None
+    ) -> State:
         embedded = self.appearance.embed(features)
         shares = cell_shares(scribble, self.stride).to(embedded.dtype)
         gaussians = self.appearance.fit(embedded, shares)
-        return State(owner, strokes, gaussians, shares, self.propagation.reduce_first(features, shares))
+        shallow = None
+        if detail.embedded is not None:
+            finer = cell_shares(scribble, _FINE_STRIDE).to(detail.embedded.dtype)
+            shallow = self.shallow_appearance.fit(detail.embedded, finer)
+        return State(owner, strokes, gaussians, shares, self.propagation.reduce_first(features, shares), shallow)
 
-    def _advance(self, sight: Sight, trunk: Trunk, lateral: Laterals, state: State) -> tuple[Outcome, State]:
+    def _advance(self, sight: Sight, trunk: Trunk, detail: Detail, state: State) -> tuple[Outcome, State]:
         scores = self.appearance.score(sight.projected, state.gaussians)
-        encoding, coarse = self.fusion(self.propagation(sight.reduced, state.first, state.mask), scores)
+        shallow_scores = None
+        if state.shallow is not None:
+            shallow_scores = self.shallow_appearance.score(detail.embedded, state.shallow)
+        propagated = self.propagation(sight.reduced, state.first, state.mask)
+        encoding, coarse = self.fusion(propagated, scores, shallow_scores)
         fine, probs = None, coarse.softmax(dim=1)
         if self.config.state == "fine":
-            fine = self.upsampling(encoding, lateral)
+            fine = self.upsampling(encoding, detail.s8, detail.s4, shallow_scores)
             probs = avg_pool2d(fine.softmax(dim=1), self.stride)
-        strokes = self._confident(trunk, probs, state.owner) if self.follows_previous else state.strokes
+        return Outcome(encoding, coarse, shallow_scores, fine), self._updated(state, sight, trunk, detail, probs)
+
+    def _updated(self, state: State, sight: Sight, trunk: Trunk, detail: Detail, probs: Tensor) -> State:
+        """The state after a frame whose coarse mask is `probs`, (N, 2, h, w)."""
         gaussians = self.appearance.update(state.gaussians, sight.projected, probs)
-        return Outcome(encoding, coarse, fine), state._replace(strokes=strokes, gaussians=gaussians, mask=probs)
+        strokes, shallow = state.strokes, None
+        if self.follows_previous:
+            strokes = self._confident(trunk, probs, state.owner)
+        if state.shallow is not None:
+            finer = interpolate(probs, size=detail.embedded.shape[-2:], mode="bilinear", align_corners=False)
+            shallow = self.shallow_appearance.update(state.shallow, detail.embedded, finer)
+        return state._replace(strokes=strokes, gaussians=gaussians, mask=probs, shallow=shallow)
 
 
 def _initialise(head: nn.Module) -> None:
@@ -255,6 +306,16 @@ def _initialise(head: nn.Module) -> None:
 def _each(x: Tensor, owner: Tensor | None) -> Tensor:
     """What is an image's (M, ...), for each of its objects (N, ...)."""
     return x if owner is None else x.index_select(0, owner)
+
+
+def _of_each(parts: Parts, owner: Tensor | None) -> Parts:
+    return type(parts)(*(part if part is None else _each(part, owner) for part in parts))
+
+
+def _split(parts: Parts, size: int) -> list[Parts]:
+    """A clip's maps, time first, moment by moment."""
+    starts = range(0, len(parts[0]), size)
+    return [type(parts)(*(p if p is None else p[start : start + size] for p in parts)) for start in starts]
 
 
 def _repeated(strokes: Strokes | None, length: int) -> Strokes | None:

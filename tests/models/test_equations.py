@@ -1,4 +1,5 @@
-"""Eqs. 1, 2 and 7 with full normal densities, and what moves the state of Eqs. 5 and 6 from frame to frame."""
+"""Eqs. 1, 2 and 7 with full normal densities, the labels of Eqs. 3 and 8 at stride 16, and what moves the state of
+Eqs. 5 and 6 from frame to frame."""
 
 import math
 
@@ -9,6 +10,7 @@ from scipy.stats import multivariate_normal
 
 from ssvos.config import AppearanceConfig
 from ssvos.models.appearance import NUM_COMPONENTS, Appearance, Gaussians, log_scores
+from ssvos.models.network import cell_shares, cells_with_stroke
 
 OBJECTS, CHANNELS, HEIGHT, WIDTH = 2, 5, 3, 4
 PRIOR = 1 / NUM_COMPONENTS
@@ -61,6 +63,23 @@ def test_posteriors_are_bayes_rule_of_equation_7_with_a_uniform_prior():
     torch.testing.assert_close(
         scored("log_posteriors", features, gaussians), expected.log() / math.sqrt(CHANNELS), atol=1e-9, rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("density", [0.002, 0.01, 0.3])
+def test_labels_at_stride_16_equal_a_slow_count_of_every_cells_pixels(density):
+    """Of foreground strokes of one pixel each, which sampling a pixel a cell would miss, and background beside them."""
+    drawn = torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(2))
+    scribble = torch.full(drawn.shape, 255, dtype=torch.uint8)
+    scribble[drawn < density], scribble[drawn > 1 - density] = 1, 0
+    shares, has_stroke = cell_shares(scribble), cells_with_stroke(scribble)
+    for n in range(3):
+        for row in range(4):
+            for column in range(5):
+                cell = scribble[n, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16].flatten().tolist()
+                labelled = cell.count(0) + cell.count(1)
+                expected = [cell.count(label) / labelled if labelled else 0.0 for label in (0, 1)]
+                assert shares[n, :, row, column].tolist() == pytest.approx(expected)
+                assert bool(has_stroke[n, row, column]) == (1 in cell)
 
 
 def of_every_cell(probs: torch.Tensor, cell: int = 16) -> torch.Tensor:
