@@ -2,7 +2,10 @@
 # make repro DATA=dir      the same on a folder of videos (TRAIN=, HOLDOUT=, VAL= name its lists, LAYOUT= its layout)
 # make repro PRESET=name   with the parameters of a preset, see docs/presets.md; with DATA=dir, on that folder
 # make repro DATA=demo     back to the embedded data set
+# make study STUDY=table3  a study of studies/, on request: hours, see docs/studies.md
 # make test                the test suite
+# make mutations           break the method line by line, and see a test fall each time
+# make bench-smallest      every benchmark in seconds: do they run; docs/speed.md has what was measured
 # What is asked for is written to params.yaml; one that was changed by hand is kept as params.yaml.orig.
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +14,7 @@ READY := $(VENV)/.ready
 # stages are run by DVC through the shell: they must find this environment's python
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro test setup
+.PHONY: repro study study-named test mutations bench-smallest setup
 
 setup: $(READY)
 
@@ -36,5 +39,21 @@ repro: setup
 	@dvc repro
 	@python -m pipelines.report --summary
 
+STUDIES := $(patsubst studies/%/dvc.yaml,%,$(wildcard studies/*/dvc.yaml))
+
+study: study-named setup
+	@cd "studies/$(STUDY)" && dvc repro
+	@echo "$(CURDIR)/studies/$(STUDY)/$(STUDY).md"
+
+study-named:
+	@$(if $(filter $(STUDY),$(STUDIES)),,echo "Which study? make study STUDY=NAME; there is $(STUDIES)" >&2; exit 2)
+
 test: setup
 	python -m pytest -n 2 --dist loadfile
+
+mutations: setup
+	python tests/mutations.py
+
+bench-smallest: setup
+	@for script in benchmarks/bench_*.py; do \
+	  echo "$$script"; python $$script --smallest --json $(VENV)/smallest.json > /dev/null || exit 1; done

@@ -157,7 +157,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="OpenCV's threads")
     parser.add_argument("--repeats", type=int, default=5, help="runs of ours, the fastest counts")
     parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--smallest", action="store_true", help="a few small made masks: does it run at all")
     options = parser.parse_args()
+    if options.smallest:
+        options.sizes, options.frames, options.videos, options.repeats = ["48x64"], 3, 0, 1
     cv2.setNumThreads(options.threads)
     load, runs = os.getloadavg()[0], []
     for size in options.sizes:
@@ -165,7 +168,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as root:
             pair = make_masks(Path(root), height, width, options.frames)
             runs.append(compare(f"made, 2 objects, {size}", [pair], merge=False, repeats=options.repeats))
-    if "SSVOS_REAL_DATA" in os.environ:
+    if "SSVOS_REAL_DATA" in os.environ and options.videos:
         data = Path(os.environ["SSVOS_REAL_DATA"])
         predictions = sorted((data / "predictions/osvos").iterdir())[: options.videos]
         pairs = [(data / "davis/Annotations/480p" / folder.name, folder) for folder in predictions]

@@ -1,10 +1,11 @@
 """Scribble simulation beside plain scikit-image, on one core. Writes benchmarks/results/scribbles.json.
 
-    python benchmarks/bench_scribbles.py
+    python benchmarks/bench_scribbles.py [--frames 40]
 
 Takes masks of $SSVOS_REAL_DATA/davis if the variable is set, made ones otherwise, always 480x854.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -92,9 +93,14 @@ def processor() -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=40, help="made masks")
+    parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--smallest", action="store_true", help="a few made masks: does it run at all")
+    args = parser.parse_args()
     cv2.setNumThreads(1)
-    root = os.environ.get("SSVOS_REAL_DATA")
-    masks = real_masks(Path(root) / "davis") if root else made_masks()
+    root = None if args.smallest else os.environ.get("SSVOS_REAL_DATA")
+    masks = real_masks(Path(root) / "davis") if root else made_masks(2 if args.smallest else args.frames)
     rng = np.random.default_rng(0)
     runs = {
         "ssvos": lambda mask: simulate_scribble(mask, rng, CONFIG),
@@ -120,7 +126,7 @@ def main() -> None:
     ours = result["ssvos"]["frames_per_second"]
     for rival in ("skimage_cropped", "skimage_whole_frame"):
         result[f"ratio_to_{rival}"] = round(ours / result[rival]["frames_per_second"], 2)
-    write_text(RESULT, json.dumps(result, indent=2) + "\n")
+    write_text(args.json, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -103,8 +103,11 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile the network first")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, default=RESULTS / "train_step.json")
+    parser.add_argument("--smallest", action="store_true", help="a few seconds: does it run at all")
     parser.add_argument("--only-peak", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.smallest:
+        args.backbone, args.height, args.width, args.frames, args.repeats = "resnet18", 32, 48, 2, 1
     device = choose_device(args.device)
     if args.only_peak:
         torch.set_num_threads(args.threads[-1])

@@ -53,6 +53,10 @@ class Layout:
     def run(self, variant: str, stage: str) -> Path:
         return Path("runs") / self.name / variant / stage
 
+    def run_names(self) -> list[str]:
+        """All that was trained on this data set: variants, and variants with a seed."""
+        return sorted(path.name for path in (Path("runs") / self.name).glob("*") if path.is_dir())
+
     def predictions(self, variant: str) -> Path:
         return Path("predictions") / self.name / variant / "val"
 

@@ -19,7 +19,7 @@ from ssvos.config import Config, read_yaml
 from ssvos.data.index import read_index
 from ssvos.data.preparation import sequences_by_split
 from ssvos.files import explain
-from ssvos.variants import Params, merge
+from ssvos.variants import Params, merge, variant_of
 
 _NAMES = {"source", "object", "status"}  # columns of text
 
@@ -229,7 +229,7 @@ def trial_records(search: Record, config: Config) -> list[Record]:
 
 def all_of(records: Records) -> Iterator[tuple[str, Callable[[], object]]]:
     """What to write and how, for every output of the data set that is on disk."""
-    layout, names = records.layout, list(records.params.variants)
+    layout, names = records.layout, _run_names(records)
 
     def once(make: Callable[..., Record], *args: str) -> Callable[[], object]:
         return lambda: write_once(make(*args))
@@ -251,6 +251,12 @@ def all_of(records: Records) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "tune", lambda: write_search(records, records.search())
     if layout.page.is_file():
         yield "report", once(records.report)
+
+
+def _run_names(records: Records) -> list[str]:
+    """The variants, and those of them that a study ran with seeds of their own."""
+    names = list(records.params.variants)
+    return names + [name for name in records.layout.run_names() if variant_of(name) in names and name not in names]
 
 
 def main() -> None:

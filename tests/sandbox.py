@@ -9,6 +9,9 @@ from pathlib import Path
 PROJECT = Path(__file__).parent.parent
 _PARTS = ("conf", "pipelines", "ssvos", "dvc.yaml", "Makefile", "pyproject.toml", "requirements.lock")
 _TORCH = "requirements-torch.lock"
+# what running a study leaves in its folder, beside what it is made from
+_OF_RUNS = ("tmp", "cache", "data", "predictions", "resume", "results", "runs", "mlflow.db*", "mlartifacts", "dvc.lock")
+_TABLES = ("*.md", "*.csv", "*.json", "*.svg")
 
 
 def make_project(folder: Path) -> Path:
@@ -20,6 +23,7 @@ def make_project(folder: Path) -> Path:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / name)
+    shutil.copytree(PROJECT / "studies", folder / "studies", ignore=shutil.ignore_patterns(*_OF_RUNS, *_TABLES))
     shutil.copy(PROJECT / "tests" / "tiny_params.yaml", folder / "params.yaml")
     (folder / ".venv").mkdir()
     for part in Path(sys.prefix).iterdir():

@@ -24,6 +24,12 @@ def scribble(ids=(1, 2), height: int = HEIGHT, width: int = WIDTH) -> np.ndarray
     return made
 
 
+def scribble_of(ids) -> np.ndarray:
+    """`scribble()` with the strokes of these objects alone, where they are among both."""
+    both = scribble((1, 2))
+    return np.where(np.isin(both, (0, *ids)), both, 255).astype(np.uint8)
+
+
 @pytest.fixture(scope="module")
 def lively():
     """A random network whose masks hold every object of `scribble()`."""
@@ -36,6 +42,19 @@ def test_aggregation_of_two_objects_worked_by_hand():
     total = 1 / 9 + 1.5 + 9
     expected = torch.tensor([1 / 9 / total, 1.5 / total, 9 / total], dtype=torch.float64)
     torch.testing.assert_close(aggregate(foreground).flatten(), expected)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_aggregation_equals_a_slow_loop_on_random_probabilities(count):
+    generator = torch.Generator().manual_seed(count)
+    foreground = torch.rand(count, 3, 4, generator=generator, dtype=torch.float64)
+    expected = torch.empty(count + 1, 3, 4, dtype=torch.float64)
+    for y in range(3):
+        for x in range(4):
+            objects = foreground[:, y, x].tolist()
+            odds = [p / (1 - p) for p in (min(1 - p for p in objects), *objects)]
+            expected[:, y, x] = torch.tensor([o / sum(odds) for o in odds], dtype=torch.float64)
+    torch.testing.assert_close(aggregate(foreground), expected)
 
 
 def test_one_object_is_left_as_it_is():
@@ -57,12 +76,16 @@ def test_the_masks_of_these_tests_are_not_trivial(lively):
     assert set(np.unique(masks)) == {0, 1, 2}
 
 
-def test_exchanging_object_ids_exchanges_them_in_the_masks(lively):
-    given = scribble((1, 2))
-    renamed = np.where(given == 1, 9, np.where(given == 2, 3, given)).astype(np.uint8)
-    plain = np.stack(list(segment(lively, video(), {0: given})))
-    masks = np.stack(list(segment(lively, video(), {0: renamed})))
-    np.testing.assert_array_equal(masks, np.where(plain == 1, 9, np.where(plain == 2, 3, plain)))
+@pytest.mark.parametrize("begins", [{0: (1, 2)}, {0: (1,), 2: (1, 2)}, {0: (2,), 1: (1, 2)}])
+def test_exchanging_object_ids_exchanges_them_in_the_masks_and_nothing_else(lively, begins):
+    def renamed(labels: np.ndarray) -> np.ndarray:
+        return np.where(labels == 1, 9, np.where(labels == 2, 3, labels)).astype(np.uint8)
+
+    given = {t: scribble_of(ids) for t, ids in begins.items()}
+    plain = np.stack(list(segment(lively, video(), given)))
+    masks = np.stack(list(segment(lively, video(), {t: renamed(s) for t, s in given.items()})))
+    assert {1, 2} <= set(np.unique(plain))
+    np.testing.assert_array_equal(masks, renamed(plain))
 
 
 def test_an_object_begins_on_the_frame_of_its_scribble(lively):
@@ -73,6 +96,19 @@ def test_an_object_begins_on_the_frame_of_its_scribble(lively):
         np.testing.assert_array_equal(masks[t], alone[t])
         assert 2 not in masks[t]
     assert 2 in masks[2] and 2 in masks[3]
+
+
+def test_a_late_object_leaves_the_early_ones_own_prediction_as_it_was(lively):
+    """Aggregation shares the pixels out anew; what each object carries on is its own affair."""
+    alone, joined = VideoSegmenter(lively), VideoSegmenter(lively)
+    for t, frame in enumerate(video()):
+        alone(frame, scribble_of((1,)) if t == 0 else None)
+        joined(frame, scribble_of((1,)) if t == 0 else scribble_of((1, 2)) if t == 2 else None)
+        torch.testing.assert_close(joined._groups[0][1].mask, alone._groups[0][1].mask)
+    late = VideoSegmenter(lively)
+    for t, frame in enumerate(video()[2:]):
+        late(frame, np.where(scribble_of((1, 2)) == 1, 0, scribble_of((1, 2))) if t == 0 else None)
+    torch.testing.assert_close(joined._groups[1][1].mask, late._groups[0][1].mask)
 
 
 def test_before_the_first_scribble_everything_is_background(lively):
@@ -102,6 +138,18 @@ def test_masks_have_the_frames_own_size(lively, size, inner):
     masks = list(segment(lively, video(2, *size), {0: scribble((5,), *size)}, inner))
     assert all(mask.shape == size for mask in masks)
     assert set(np.unique(masks)) <= {0, 5}
+
+
+@pytest.mark.parametrize("size", [(33, 47), (45, 64), (48, 59)])
+def test_a_frame_of_any_size_is_the_corner_of_one_mirrored_to_the_next_multiple_of_16(lively, size):
+    bottom, right = -size[0] % 16, -size[1] % 16
+    frames, first = video(3, *size), scribble((1, 2), *size)
+    mirrored = [np.pad(frame, ((0, bottom), (0, right), (0, 0)), mode="reflect") for frame in frames]
+    unknown = np.pad(first, ((0, bottom), (0, right)), constant_values=255)
+    masks = np.stack(list(segment(lively, frames, {0: first})))
+    whole = np.stack(list(segment(lively, mirrored, {0: unknown})))
+    assert masks.any()
+    np.testing.assert_array_equal(masks, whole[:, : size[0], : size[1]])
 
 
 def test_a_frame_that_is_too_small_is_refused(lively):

@@ -1,156 +1,202 @@
-"""Gaussian filters K in five dimensions: an exact sum, and the permutohedral lattice (Adams et al. 2010).
+"""Gaussian filters in position and colour: the exact sum, and a lattice after Adams et al. 2010.
 
-Both hold one image batch's affinities K(i, j) = exp(-1/2 |f_i - f_j|^2), diagonal included, and apply K or its
-transpose to any number of channels. Gradients flow to the values, never to the features.
+Both hold the affinities K(i, j) = exp(-1/2 |f_i - f_j|^2), diagonal included, of the pixels of each image of a batch.
+Features f are y, x and the colours, each over its bandwidth, (B, 2 + d, N). Gradients flow to the filtered values,
+never to the features.
 """
 
-from typing import Protocol
+import math
+from abc import ABC, abstractmethod
+from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
-_CALIBRATION_ROWS = 256
-
-
-class GaussianFilter(Protocol):
-    """What both filters offer."""
-
-    def apply(self, values: Tensor) -> Tensor:
-        """K times values: (B, C, N) -> (B, C, N)."""
-        ...
+# in bandwidths: between neighbouring nodes in position and in colour, and the distance from which colours do not meet
+_GRID_SPACING, _LATTICE_SPACING, _REACH = 0.6, 0.9, 2.7
+_LARGEST_TABLE = 2**27  # entries
+_CHUNK, _CHUNK_CUDA = 2**20, 2**26  # affinities that the exact sum holds at a time
 
 
-class ExactFilter:
-    """The O(N^2) sum, taken in chunks of rows so that N x N never exists. features: (B, N, d)."""
+class GaussianFilter(ABC):
+    """K of a batch of images. It is symmetric, also where it is an approximation."""
 
-    def __init__(self, features: Tensor, chunk: int = 1024):
-        self.features, self.chunk = features, chunk
+    @abstractmethod
+    def multiply(self, values: Tensor) -> Tensor:
+        """K times values, without gradient: (B, C, N) -> (B, C, N)."""
 
-    def apply(self, values: Tensor) -> Tensor:
-        rows = [_affinity(chunk, self.features) @ values.mT for chunk in self.features.split(self.chunk, dim=1)]
-        return torch.cat(rows, dim=1).mT
-
-
-def _affinity(rows: Tensor, columns: Tensor) -> Tensor:
-    return torch.exp(-0.5 * torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist") ** 2)
-
-
-class LatticeFilter:
-    """The permutohedral lattice of one image batch; built once, applied to all channels and objects.
-
-    features: (B, N, d), each dimension divided by its bandwidth. `calibration` (B,) is the factor that brings the
-    filter's row sums to the exact ones, measured on a few hundred evenly spaced rows of each image.
-    """
-
-    def __init__(self, features: Tensor, calibrate: bool = False):
-        batch, num_points, dim = features.shape
-        self.shape = (batch, num_points)
-        vertices, self.weights = _enclosing_simplex(features.flatten(0, 1))
-        image = torch.arange(batch, device=features.device).repeat_interleave(num_points)
-        self.vertex, self.neighbours, self.num_vertices = _index_vertices(vertices, image)
-        self.gain = 1.0 / (1.0 + 2.0**-dim)
-        self.calibration = features.new_ones(batch)
-        if calibrate:
-            self.calibration = self._calibrate(features)
-
-    def apply(self, values: Tensor) -> Tensor:
-        return _Apply.apply(values, self) * self.calibration[:, None, None]
-
-    def multiply(self, values: Tensor, transpose: bool) -> Tensor:
-        """K or K^T times values (B, C, N), without gradient: splat, blur along each axis, slice.
-
-        Every axis's blur is symmetric, and slicing is the transpose of splatting, so the transpose of the whole only
-        turns round the order of the axes.
-        """
-        batch, channels, num_points = values.shape
-        flat = values.transpose(1, 2).reshape(batch * num_points, channels)
-        splat = values.new_zeros(self.num_vertices + 1, channels)  # the last row stands for absent neighbours
-        for corner in range(self.vertex.shape[1]):
-            splat.index_add_(0, self.vertex[:, corner], flat * self.weights[:, corner, None])
-        axes = range(len(self.neighbours))
-        for axis in reversed(axes) if transpose else axes:
-            before, after = self.neighbours[axis]
-            splat[:-1] = 0.5 * splat[:-1] + 0.25 * (splat[before] + splat[after])
-        sliced = torch.zeros_like(flat)
-        for corner in range(self.vertex.shape[1]):
-            sliced += splat[self.vertex[:, corner]] * self.weights[:, corner, None]
-        return self.gain * sliced.view(batch, num_points, channels).transpose(1, 2)
-
-    def _calibrate(self, features: Tensor) -> Tensor:
-        batch, num_points, _ = features.shape
-        count = min(_CALIBRATION_ROWS, num_points)
-        rows = torch.linspace(0, num_points - 1, count, device=features.device).round().long()
-        exact = _affinity(features[:, rows], features).sum(dim=(1, 2))
-        ours = self.multiply(features.new_ones(batch, 1, num_points), transpose=False)[:, 0, rows].sum(dim=1)
-        return exact / ours
+    def apply(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """K times values (B, C, N), with gradient, and K's row sums (B, 1, N)."""
+        return _Apply.apply(values, self)
 
 
 class _Apply(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, values: Tensor, lattice: LatticeFilter) -> Tensor:
-        ctx.lattice = lattice
-        return lattice.multiply(values, transpose=False)
+    """Keeps nothing for the backward pass but the filter."""
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.lattice.multiply(gradient.contiguous(), transpose=True), None
+    def forward(ctx, values: Tensor, kernel: GaussianFilter) -> tuple[Tensor, Tensor]:
+        ctx.kernel = kernel
+        product = kernel.multiply(torch.cat([torch.ones_like(values[:, :1]), values], dim=1))
+        row_sums, filtered = product[:, :1], product[:, 1:]
+        ctx.mark_non_differentiable(row_sums)
+        return filtered, row_sums
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor, _row_sums: Tensor) -> tuple[Tensor, None]:
+        # times the transpose of K, which is K
+        return ctx.kernel.multiply(gradient), None
 
 
-def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Points (N, d) -> the d+1 lattice vertices around each, (N, d+1, d) int64 (the last coordinate follows from the
-    others, which sum to 0), and their barycentric weights, (N, d+1)."""
-    dim = features.shape[1]
-    axis = torch.arange(1, dim + 1, device=features.device, dtype=features.dtype)
-    # the lattice's blur has a standard deviation of sqrt(2/3) (d + 1) lattice units
-    scaled = features * (dim + 1) * (2 / 3) ** 0.5 / (axis * (axis + 1)).sqrt()
-    tail = scaled.flip(1).cumsum(1).flip(1)
-    elevated = torch.cat([tail, torch.zeros_like(tail[:, :1])], 1)
-    elevated[:, 1:] -= axis * scaled
-    nearest = torch.round(elevated / (dim + 1))
-    excess = nearest.sum(dim=1, keepdim=True).long()
-    difference = elevated - nearest * (dim + 1)
-    rank = difference.argsort(dim=1, descending=True, stable=True).argsort(dim=1) + excess
-    # walk back to the plane of coordinates that sum to 0
-    wrap = (rank < 0).long() - (rank > dim).long()
-    rank = rank + wrap * (dim + 1)
-    nearest = nearest.long() + wrap
-    difference = (elevated - nearest * (dim + 1)) / (dim + 1)
-    ordered = torch.zeros_like(difference).scatter_(1, rank, difference)  # by rank: largest difference first
-    weights = torch.empty_like(ordered)
-    weights[:, 1:] = (ordered[:, :-1] - ordered[:, 1:]).flip(1)
-    weights[:, 0] = 1.0 + ordered[:, -1] - ordered[:, 0]
-    remainder = torch.arange(dim + 1, device=features.device)[None, :, None]
-    beyond = (rank[:, None, :] > dim - remainder).long()
-    vertices = nearest[:, None, :] * (dim + 1) + remainder - beyond * (dim + 1)
-    return vertices[..., :dim], weights
+class ExactFilter(GaussianFilter):
+    """The O(N^2) sum, taken in chunks so that N x N never exists."""
+
+    def __init__(self, features: Tensor, chunk: int | None = None):
+        self.features = (features - features.mean(dim=2, keepdim=True)).mT.contiguous()
+        self.half_square = 0.5 * self.features.square().sum(dim=2)
+        chunk = chunk or (_CHUNK_CUDA if features.is_cuda else _CHUNK)
+        self.num_rows = max(1, chunk // self.half_square.numel())
+
+    def multiply(self, values: Tensor) -> Tensor:
+        num_points = values.shape[2]
+        result = torch.zeros_like(values)
+        for first in range(0, num_points, self.num_rows):
+            # every pair once: the rows of this chunk, and the columns from its first on
+            last = min(first + self.num_rows, num_points)
+            affinity = self._affinity(first, last)
+            result[..., first:last] += values[..., first:] @ affinity.mT
+            result[..., last:] += values[..., first:last] @ affinity[..., last - first :]
+        return result
+
+    def _affinity(self, first: int, last: int) -> Tensor:
+        rows, columns = self.features[:, first:last], self.features[:, first:]
+        exponent = torch.baddbmm(self.half_square[:, None, first:], rows, columns.mT, beta=-1)
+        # exp takes ten times as long where it underflows, and e^-50 is nothing beside the diagonal's 1
+        return exponent.sub_(self.half_square[:, first:last, None]).clamp_(min=-50.0).exp_()
 
 
-def _index_vertices(vertices: Tensor, image: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]], int]:
-    """Number the distinct vertices and find each one's two neighbours along each of the d+1 axes.
+class LatticeFilter(GaussianFilter):
+    """K as W G W^T: from the pixels to the nodes around them, from nodes to nodes, and back to the pixels.
 
-    returns: index (N, d+1), for each axis two (M,) indices with M for an absent neighbour, and M.
+    A node is a pair of a colour, on the permutohedral lattice near colours of the images, and of a position, on a grid.
+    W holds the barycentric weights of the simplex that a pixel lies in. G is the Gaussian of two nodes, made narrower
+    by what W widens it. Built once for a batch, applied to any number of channels.
     """
-    num_points, corners, dim = vertices.shape
-    low = vertices.amin(dim=(0, 1)) - corners  # room for neighbours, so that packed keys never carry over
-    extent = vertices.amax(dim=(0, 1)) + corners - low + 1
-    place = torch.ones(dim + 1, dtype=torch.int64, device=vertices.device)
-    place[1:] = extent.cumprod(0)
-    if float(extent.double().prod()) * (int(image.max()) + 1) >= 2.0**63:
+
+    def __init__(self, features: Tensor):
+        batch, dim, num_points = features.shape
+        first, part = _unit_cubes(features.transpose(0, 1).flatten(1))
+        offsets, gaussian = _colour_neighbourhood(dim - 2, features)
+        room = torch.tensor([0, 0] + [int(offsets.max())] * (dim - 2), device=features.device)
+        low = first.amin(dim=1) - room
+        height, width, *extents = (first.amax(dim=1) + room + 2 - low).tolist()
+        num_keys = math.prod(extents)
+        _check_size(max(height, width) ** 2, "loss.sigma_xy")
+        _check_size(batch * num_keys, "loss.sigma_rgb")
+        # a node's key: image and colour, and in the last bits the position
+        bits = (height * width).bit_length()
+        place = torch.tensor([1, *extents], device=features.device)[:-1].cumprod(0)
+        image = num_keys * torch.arange(batch, device=features.device).repeat_interleave(num_points)
+        places = torch.cat([place.new_tensor([width, 1]), place << bits])
+        keys, self.weights = _enclosing_simplex(first - low[:, None], part, places)
+        colour, self.neighbours = _number((keys >> bits) + image, batch * num_keys, (offsets * place).sum(dim=1))
+        self.affinity = gaussian.expand(self.neighbours.shape).contiguous()
+        self.positions = [_gaussian_of_positions(size, features) for size in (height, width)]
+        self.size = len(self.neighbours), height, width
+        _check_size(math.prod(self.size), "loss.sigma_xy")
+        self.nodes = colour * (height * width) + (keys & (1 << bits) - 1)
+
+    def multiply(self, values: Tensor) -> Tensor:
+        batch, channels, num_points = values.shape
+        pixels = values.transpose(0, 1).reshape(channels, batch * num_points)
+        nodes = values.new_zeros(channels, math.prod(self.size))
+        for result, channel in zip(nodes, pixels, strict=True):
+            for node, weight in zip(self.nodes, self.weights, strict=True):
+                result.scatter_add_(0, node, channel * weight)
+        nodes = self._blur(nodes.view(channels, *self.size)).flatten(1)
+        pixels = torch.zeros_like(pixels)
+        for result, channel in zip(pixels, nodes, strict=True):
+            for node, weight in zip(self.nodes, self.weights, strict=True):
+                result.addcmul_(channel.index_select(0, node), weight)
+        return pixels.view(channels, batch, num_points).transpose(0, 1)
+
+    def _blur(self, nodes: Tensor) -> Tensor:
+        """G times the nodes, (C, M, Y, X) both."""
+        along_y, along_x = self.positions
+        nodes = along_y @ (nodes @ along_x)
+        colours = nodes.new_zeros(self.size[0] + 1, *self.size[1:], len(nodes))  # the last one stands for absent ones
+        colours[:-1] = nodes.permute(1, 2, 3, 0)
+        colours = embedding_bag(self.neighbours, colours.flatten(1), per_sample_weights=self.affinity, mode="sum")
+        return colours.view(*self.size, -1).permute(3, 0, 1, 2)
+
+
+def _unit_cubes(points: Tensor) -> tuple[Tensor, Tensor]:
+    """First corners, integers, of the cubes that points (D, N) lie in, and the places in there; both (D, N)."""
+    position, colour = points[:2] / _GRID_SPACING, points[2:] / _LATTICE_SPACING
+    dim = len(colour)
+    # in these coordinates the permutohedral lattice has integer nodes; the shift takes greys off the simplices' edges,
+    # where black, white and flat surfaces would weigh too much
+    shift = torch.arange(dim, device=points.device, dtype=points.dtype)[:, None] / dim
+    scaled = torch.cat([position, colour + colour.sum(dim=0) * ((math.sqrt(dim + 1) - 1) / dim) + shift])
+    first = scaled.floor()
+    return first.long(), scaled - first
+
+
+def _enclosing_simplex(first: Tensor, part: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys of the D+1 corners of the simplex of a cube that a point lies in, and barycentric weights, both (D+1, N).
+
+    first: the cube's first corner, and part: the point in it, (D, N); place: what a step along an axis adds to a key.
+    """
+    # every other row and column of cubes is mirrored: simplices that all slant to one side would bend the Gaussian
+    is_odd = first & torch.tensor([[1], [1], *[[0]] * (len(first) - 2)], device=first.device)
+    key = ((first + is_odd) * place[:, None]).sum(dim=0)
+    # sort along the axes, largest first: part and axis in one integer, as maxima are many times faster than torch.where
+    axis = 2 * torch.arange(len(first), device=first.device)[:, None] + is_odd
+    packed = [*((is_odd - part).abs() * 2**26).int() * 16 + axis.int()]
+    for last in range(len(packed) - 1, 0, -1):
+        for k in range(last):
+            packed[k : k + 2] = torch.maximum(*packed[k : k + 2]), torch.minimum(*packed[k : k + 2])
+    steps = torch.stack([place, -place], dim=1).flatten()
+    keys = [key]
+    for part_and_axis in packed:
+        keys.append(keys[-1] + steps.index_select(0, part_and_axis & 15))
+    bounds = [torch.ones_like(part[0]), *((p >> 4).to(part.dtype) / 2**26 for p in packed), torch.zeros_like(part[0])]
+    return torch.stack(keys), torch.stack([a - b for a, b in pairwise(bounds)])
+
+
+def _number(keys: Tensor, num_keys: int, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """The M keys that occur as numbers, and those `steps` (R,) away from each, M for an absent one, (M, R) int32."""
+    occurs = torch.zeros(num_keys, dtype=torch.bool, device=keys.device).index_fill_(0, keys.flatten(), True)
+    found = occurs.nonzero().flatten().int()
+    number = torch.full_like(occurs, len(found), dtype=torch.int32)
+    number[found] = torch.arange(len(found), dtype=torch.int32, device=keys.device)
+    around = found[:, None] + steps.int()
+    node, neighbours = (number.index_select(0, k.flatten()).view_as(k) for k in (keys, around))
+    return node.long(), neighbours
+
+
+def _gaussian_of_positions(size: int, like: Tensor) -> Tensor:
+    """Between the rows, or columns, of the grid: (size, size)."""
+    node = _GRID_SPACING * torch.arange(size, device=like.device, dtype=like.dtype)
+    return _gaussian((node[:, None] - node) ** 2, 1 - _GRID_SPACING**2 / 3, 1)
+
+
+def _colour_neighbourhood(dim: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Steps from a colour to all within reach, integers (R, dim), and the Gaussian there, (R,)."""
+    margin = math.ceil(_REACH * 2**0.5 / _LATTICE_SPACING)
+    offsets = torch.cartesian_prod(*[torch.arange(-margin, margin + 1, device=like.device)] * dim).view(-1, dim)
+    square = _LATTICE_SPACING**2 * ((offsets**2).sum(dim=1) - offsets.sum(dim=1) ** 2 / (dim + 1))
+    is_near = square <= _REACH**2
+    return offsets[is_near], _gaussian(square[is_near].to(like.dtype), 1 - _LATTICE_SPACING**2 / 6, dim)
+
+
+def _gaussian(square: Tensor, variance: float, dim: int) -> Tensor:
+    """Of squared distances, with the integral that variance 1 and height 1 have."""
+    return torch.exp(-0.5 / variance * square) * variance ** (-dim / 2)
+
+
+def _check_size(entries: int, key: str) -> None:
+    if entries > _LARGEST_TABLE:
         raise ValueError(
-            "loss.sigma_xy, loss.sigma_rgb: too small for this frame size; the lattice does not fit 64 bits"
+            f"{key}: too small, the lattice would have {entries:.0e} entries; raise it, or set loss.filter to exact"
         )
-    packed = ((vertices - low) * place[:dim]).sum(dim=2) + (image * place[dim])[:, None]
-    keys, index = torch.unique(packed, return_inverse=True)
-    neighbours = []
-    for axis in range(corners):
-        step = torch.ones(dim, dtype=torch.int64, device=vertices.device)
-        if axis < dim:
-            step[axis] = -dim
-        shift = (step * place[:dim]).sum()
-        neighbours.append((_find(keys, keys - shift), _find(keys, keys + shift)))
-    return index.view(num_points, corners), neighbours, len(keys)
-
-
-def _find(keys: Tensor, wanted: Tensor) -> Tensor:
-    position = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-    return torch.where(keys[position] == wanted, position, len(keys))

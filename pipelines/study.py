@@ -1,0 +1,127 @@
+"""What a study's runs left, by row and seed, for the stage that makes its table and figure."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from pipelines.params import Layout
+from ssvos.config import FrozenConfig, parse, read_yaml
+from ssvos.metrics.statistics import band
+from ssvos.metrics.tables import PaperTable
+from ssvos.variants import Params, seeded_name
+from ssvos.viz import linear_axis
+
+SCORES = {"JF": "J&F-Mean", "J": "J-Mean", "F": "F-Mean"}
+
+
+class Study(FrozenConfig):
+    """study.yaml: which rows of the table run, with which seeds; not_run: the others, each with the reason."""
+
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
+    rows: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    not_run: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of a row. scores: percent, by the keys of SCORES; stages: (step, held-out J in percent) by epoch."""
+
+    scores: Mapping[str, float]
+    stages: tuple[list[tuple[int, float]], ...]
+
+    @property
+    def steps(self) -> int:
+        """Of both stages together."""
+        return self.stages[-1][-1][0]
+
+    @property
+    def best_epochs(self) -> tuple[int, ...]:
+        """Of each stage, counted from 1: the first of equal scores, as training keeps it."""
+        return tuple(1 + max(range(len(points)), key=lambda k: points[k][1]) for points in self.stages)
+
+
+Runs = Mapping[str, Mapping[int, Run]]  # by row and seed; what has no result is not there
+
+
+def read_study(path: Path, paper: PaperTable) -> Study:
+    """A study's file; every row of the paper's table must be named in it, once."""
+    study = parse(Study, read_yaml(path), path)
+    named = [*study.rows, *study.not_run]
+    for row in dict.fromkeys((*paper.rows, *named)):
+        if row not in paper.rows:
+            raise ValueError(f"{path}: {row}: no row of the table; choose of {', '.join(paper.rows)}")
+        if named.count(row) != 1:
+            raise ValueError(f"{path}: {row}: name it once, in rows, or in not_run with the reason")
+    return study
+
+
+def read_runs(study: Study, params: Params, layout: Layout) -> Runs:
+    """All runs that have a result."""
+    runs: dict[str, dict[int, Run]] = {}
+    for row in study.rows:
+        for seed in study.seeds:
+            name = seeded_name(row, seed)
+            path = layout.results(name)
+            if path.is_file():
+                scores = percent_scores(_read(path).get("scores"), path)
+                runs.setdefault(row, {})[seed] = Run(scores, _held_out(params, layout, name))
+    return runs
+
+
+def read_answers(layout: Layout) -> dict[str, dict[str, float]]:
+    """Scores of the answers without training, percent, by the keys of SCORES."""
+    answers = _read(layout.yardsticks)
+    return {name: percent_scores(scores, layout.yardsticks) for name, scores in answers.items()}
+
+
+def percent_scores(scores: Mapping[str, dict], path: Path) -> dict[str, float]:
+    """The DAVIS-2017 scores of the one source that a study judges; `path` is where they stand."""
+    try:
+        (one,) = scores.values()
+        return {key: 100 * one["global"][name] for key, name in SCORES.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: no DAVIS-2017 scores of a single source; correct data.sources, `dvc repro`"
+        ) from error
+
+
+def _read(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes it")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error}); `dvc repro` makes it again") from error
+
+
+def _held_out(params: Params, layout: Layout, name: str) -> tuple[list[tuple[int, float]], ...]:
+    train, step, stages = params.variant(name).train, 0, []
+    for stage, config in (("stage1", train.stage1), ("stage2", train.stage2)):
+        length = config.clips_per_epoch // config.batch_clips
+        with open(layout.run(name, stage) / "history.csv", newline="") as file:
+            scores = [100 * float(row["holdout_score"]) for row in csv.DictReader(file)]
+        stages.append([(step + length * (k + 1), score) for k, score in enumerate(scores)])
+        step = stages[-1][-1][0]
+    return tuple(stages)
+
+
+def curves(runs: Runs, paper: PaperTable, baseline: str) -> dict[str, object]:
+    """What studies/curves.svg.j2 draws: a panel a row, of (step, mean, lowest, highest) over seeds, stage by stage."""
+    panels = {}
+    for row in paper.rows:
+        by_stage = zip(*(run.stages for run in runs.get(row, {}).values()), strict=True)
+        panels[row] = [_points(of_seeds) for of_seeds in by_stage]
+    points = [point for stages in panels.values() for points in stages for point in points] or [(1, 0, 0, 1)]
+    x = linear_axis([0, *(point[0] for point in points)], num=3)
+    y = linear_axis([0, *(value for point in points for value in point[1:])], num=4)
+    return {"panels": panels, "baseline": baseline, "x": x, "y": y}
+
+
+def _points(of_seeds: tuple[list[tuple[int, float]], ...]) -> list[tuple[float, ...]]:
+    bands = band([[score for _, score in points] for points in of_seeds])
+    return [(step, *one) for (step, _), one in zip(of_seeds[0], bands, strict=False)]

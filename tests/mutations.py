@@ -1,0 +1,258 @@
+"""Breaks the method one line at a time, and shows that a test falls each time.
+
+    python tests/mutations.py                   every mutation; exit status 1 if one survives
+    python tests/mutations.py attention         those whose name holds one of the words
+
+Each mutation is made in a copy of the package and its tests in a temporary folder; the working tree is left alone.
+A mutation counts as caught only if pytest ran and an assertion failed: an error while importing proves nothing.
+"""
+
+import argparse
+import contextlib
+import io
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read once, when torch is loaded
+
+# loaded here once and not in each of the forked processes that run the tests
+import cv2  # noqa: F401
+import pyarrow  # noqa: F401
+import pydantic  # noqa: F401
+import pytest
+import scipy.stats  # noqa: F401
+import torch._dynamo  # noqa: F401
+from torch.autograd.gradcheck import GradcheckError
+
+PROJECT = Path(__file__).parent.parent
+WORKERS = 2
+SECONDS = 300  # longer than that no run takes
+ASSERTIONS = (AssertionError, GradcheckError, pytest.fail.Exception)
+
+
+class Mutation(NamedTuple):
+    """name: what is broken. old: text that stands once in `file`, new: what takes its place. tests: files that run."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTATIONS = (
+    Mutation(
+        "variance (4) without its square",
+        "ssvos/models/appearance.py",
+        "spread = square - 2 * shifted * first + flat_weights.sum(dim=2)[..., None] * shifted**2",
+        "spread = first - flat_weights.sum(dim=2)[..., None] * shifted",
+        ("tests/models/test_appearance.py",),
+    ),
+    Mutation(
+        "partial cross-entropy (11) on foreground strokes alone",
+        "ssvos/losses/partial_cross_entropy.py",
+        "    target = target.long()\n",
+        "    target = target.long().masked_fill(target == 0, UNLABELLED)\n",
+        ("tests/losses/test_partial_cross_entropy.py", "tests/losses/test_loss_equations.py"),
+    ),
+    # The filters' backward pass takes K for its transpose, which is right because K is symmetric. Here nodes pass their
+    # values on in one direction of y alone, so that it is not.
+    Mutation(
+        "K in place of its transpose in the backward pass of the lattice",
+        "ssvos/losses/permutohedral.py",
+        "along_y @ (nodes",
+        "along_y.triu() @ (nodes",
+        ("tests/losses/test_loss_equations.py",),
+    ),
+    # The same for the energy: rows divided by their sums are not symmetric. The value stays as it is, the gradient is
+    # that of columns divided by their sums.
+    Mutation(
+        "K in place of its transpose in the gradient of the row-normalised energy",
+        "ssvos/losses/dense_crf.py",
+        "disagreement = (probs * (1.0 - filtered / row_sums)).sum(dim=1)",
+        "by_column = kernel.apply(probs / row_sums)[0]\n"
+        "        agreement = by_column + (filtered / row_sums - by_column).detach()\n"
+        "        disagreement = (probs * (1.0 - agreement)).sum(dim=1)",
+        ("tests/losses/test_loss_equations.py",),
+    ),
+    # w is a step function, whose slope is 0 wherever it has one: without `detach` alone no gradient would flow. Here
+    # the value is the step's and the gradient that of the score, as a straight-through estimator takes it.
+    Mutation(
+        "a gradient through the region weight w (18)",
+        "ssvos/losses/dense_crf.py",
+        "    foreground = foreground.detach()\n"
+        "    unreliable = (foreground >= above) & (foreground <= below)\n"
+        "    return 1.0 + beta * unreliable.to(foreground.dtype)\n",
+        "    unreliable = (foreground >= above) & (foreground <= below)\n"
+        "    return 1.0 + beta * (unreliable.to(foreground.dtype) + (foreground - foreground.detach()))\n",
+        ("tests/losses/test_loss_equations.py",),
+    ),
+    Mutation(
+        "strokes carried to stride 16 by nearest neighbour",
+        "ssvos/models/network.py",
+        "adaptive_max_pool2d((scribble == 1).float()[:, None], (height, width))",
+        "interpolate((scribble == 1).float()[:, None], (height, width), mode='nearest')",
+        ("tests/models/test_equations.py",),
+    ),
+    Mutation(
+        "strokes carried to another frame size by nearest neighbour",
+        "ssvos/data/augment.py",
+        "cv2.resize(plane, shrunk, interpolation=cv2.INTER_AREA)",
+        "cv2.resize(plane, shrunk, interpolation=cv2.INTER_NEAREST)",
+        ("tests/data/test_augment.py",),
+    ),
+    Mutation(
+        "residual weights in unlabelled cells as well",
+        "ssvos/models/appearance.py",
+        "return relu(labelled * posterior - labels)",
+        "return relu(posterior - labels)",
+        ("tests/models/test_appearance.py",),
+    ),
+    Mutation(
+        "attention (8) to every position, not to the strokes alone",
+        "ssvos/models/attention.py",
+        "flat = has_stroke.flatten(1)",
+        "flat = torch.ones_like(has_stroke).flatten(1)",
+        ("tests/models/test_attention.py",),
+    ),
+    Mutation(
+        "soft aggregation of a single object",
+        "ssvos/inference.py",
+        "if len(foreground) == 1:",
+        "if len(foreground) == 0:",
+        ("tests/test_inference.py",),
+    ),
+    # The network is given the labels of a clip's first frame only: they take the prediction's place in the state after
+    # that frame, in the cells that have any. In the first frame's state those are the cells whose shares sum to one.
+    Mutation(
+        "the state moved by the frame's labels, not by its prediction",
+        "ssvos/models/network.py",
+        "        gaussians = self.appearance.update(",
+        "        known = state.mask.sum(dim=1, keepdim=True) > 0.5\n"
+        "        probs = torch.where(known & ~known.all(), state.mask, probs)\n"
+        "        gaussians = self.appearance.update(",
+        ("tests/models/test_equations.py",),
+    ),
+    Mutation(
+        "gamma on X in place of O in (10)",
+        "ssvos/models/attention.py",
+        "return x + scale * rearrange(",
+        "return scale * x + rearrange(",
+        ("tests/models/test_attention.py",),
+    ),
+)
+
+
+class Run(NamedTuple):
+    """Tests to run in a copy of `project`, some of whose files have another text."""
+
+    project: Path
+    tests: tuple[str, ...]
+    changed: dict[str, str]
+
+
+class Outcome(NamedTuple):
+    """code: pytest's exit status. fallen: tests that failed by an assertion. output: pytest's own."""
+
+    code: int
+    fallen: list[str]
+    output: str
+
+    @property
+    def is_caught(self) -> bool:
+        """pytest's exit status is 1 where tests failed, 2 to 5 where it could not run them."""
+        return self.code == 1 and bool(self.fallen)
+
+
+class Recorder:
+    """Takes down what fell, as a plugin of pytest."""
+
+    def __init__(self):
+        self.fallen = []
+
+    def pytest_exception_interact(self, node, call):
+        if call.when == "call" and call.excinfo.errisinstance(ASSERTIONS):
+            self.fallen.append(node.nodeid)
+
+
+def copy_project(source: Path, folder: Path) -> None:
+    """What the tests of the method need."""
+    for part in ("ssvos", "tests"):
+        shutil.copytree(source / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "oracle"))
+    shutil.copy(source / "pyproject.toml", folder)
+
+
+def broken_text(project: Path, mutation: Mutation) -> str:
+    """The file's text with the line broken. ValueError if the line does not stand there exactly once."""
+    text = (project / mutation.file).read_text(encoding="utf-8")
+    if text.count(mutation.old) != 1:
+        raise ValueError(
+            f"{mutation.file}: line to break was not found once but {text.count(mutation.old)} times "
+            f"({mutation.name}): update tests/mutations.py"
+        )
+    return text.replace(mutation.old, mutation.new)
+
+
+def perform(run: Run) -> Outcome:
+    """In a process of its own, which has not imported the package yet."""
+    assert "ssvos" not in sys.modules
+    with tempfile.TemporaryDirectory(dir=run.project.parent) as name:
+        folder = Path(name)
+        copy_project(run.project, folder)
+        for file, text in run.changed.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        os.chdir(folder)
+        sys.path[0] = str(folder)
+        recorder, output = Recorder(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            code = pytest.main(["-q", "-p", "no:cacheprovider", "--tb=short", *run.tests], [recorder])
+        os.chdir(run.project)
+    return Outcome(int(code), recorder.fallen, output.getvalue())
+
+
+def report(mutation: Mutation, outcome: Outcome) -> bool:
+    """Print the mutation and the tests that fell; True if it was caught."""
+    print(f"{'caught    ' if outcome.is_caught else 'NOT CAUGHT'}  {mutation.name}")
+    for test, cases in Counter(name.partition("[")[0] for name in outcome.fallen).items():
+        print(f"            {test}{f', {cases} cases' if cases > 1 else ''}")
+    if not outcome.is_caught:
+        print(outcome.output[-2000:])
+    return outcome.is_caught
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="only mutations whose name holds one of these; none: all")
+    words = parser.parse_args().words
+    chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="ssvos-mutations-") as name:
+        # one state of the project for all, whatever is written to it meanwhile
+        project = Path(name).resolve() / "project"
+        copy_project(PROJECT, project)
+        files = sorted({file for mutation in chosen for file in mutation.tests})
+        runs = [Run(project, (file,), {}) for file in files]
+        runs += [Run(project, m.tests, {m.file: broken_text(project, m)}) for m in chosen]
+        with multiprocessing.get_context("fork").Pool(WORKERS, maxtasksperchild=1) as pool:
+            outcomes = pool.imap(perform, runs, chunksize=1)
+            for file in files:
+                if (unbroken := outcomes.next(SECONDS)).code != 0:
+                    print(f"{unbroken.output}\n{file} falls with nothing broken: mend it first")
+                    return 1
+            caught = [report(mutation, outcomes.next(SECONDS)) for mutation in chosen]
+    print(f"{sum(caught)} of {len(chosen)} mutations caught, {time.perf_counter() - started:.0f} s")
+    return 0 if all(caught) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        sys.exit(str(error))
