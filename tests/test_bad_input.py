@@ -246,6 +246,29 @@ def spoilt(path: str, spoil: Callable[[str], object], **fit) -> Callable[[], Non
     return change
 
 
+TABLE3 = "pipelines.table3"
+ROWS = "seeds: [0]\nrows: [pce, pce_sa, pce_psa, pce_nl, pce_cca, pce_ss, pce_dcrf, full]\n"
+
+
+def studied(answers: str | None = None, study: str = ROWS) -> Callable[[], None]:
+    """A study's folder; answers: what its yardsticks.json holds."""
+
+    def spoil() -> None:
+        write("study.yaml", study)
+        if answers is not None:
+            write(f"results/{next(Path('data').glob('*/frames')).parent.name}/yardsticks.json", answers)
+
+    return spoil
+
+
+STUDIES = [
+    (PREPARE, lambda: edit("params.yaml", variants={"ours-seed1": {}}), "ours-seed1: the name means ours with seed 1"),
+    (TABLE3, studied(study="seeds: [0]\nrows: [pce]\n"), "study.yaml: pce_sa: name it once, in rows, or in not_run"),
+    (TABLE3, studied(study=ROWS.replace("full", "full, whole")), "study.yaml: whole: no row of the table; choose of"),
+    (TABLE3, studied(), "yardsticks.json: no such file; `dvc repro` makes it"),
+    (TABLE3, studied("{"), "yardsticks.json: not readable as JSON … makes it again"),
+    (TABLE3, studied('{"empty": {}}'), "yardsticks.json: no DAVIS-2017 scores of a single source"),
+]
 CHECKPOINTS = [
     (command, spoilt(path, spoil, start=FIRST if path == FIRST else ""), f"{path}: {words}")
     for words, spoil in SPOILT.items()
@@ -397,7 +420,7 @@ def call(command: str, monkeypatch, capfd) -> tuple[int, str]:
     return left.value.code, capfd.readouterr().err
 
 
-ALL = [*DATA, *PARAMS, *CHECKPOINTS, *SEGMENTED, *SURROUNDINGS, *LATER, *SCORED]
+ALL = [*DATA, *PARAMS, *STUDIES, *CHECKPOINTS, *SEGMENTED, *SURROUNDINGS, *LATER, *SCORED]
 
 
 @pytest.mark.parametrize(("command", "spoil", "words"), ALL)

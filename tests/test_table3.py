@@ -344,7 +344,7 @@ def test_the_figure_has_a_panel_a_row_with_mean_and_band(made, study_params):
         titles = [title.text for title in panel.iter(f"{space}title")]
         if len(MADE.get(row, ())) == 3:
             # stage 2 begins after three epochs of 63 steps; its first is 40, 41 and 42 percent
-            assert titles[3] == f"{row}, step 219: 41.0 (40.0 to 42.0)"
+            assert titles[3] == f"{row}, step 234: 41.0 (40.0 to 42.0)"
     places = [point.split(",") for point in panels[0].find(f"{space}polyline[@class='mean']").get("points").split()]
     assert all(float(a[0]) < float(b[0]) for a, b in pairwise(places)), "steps go right"
     assert float(places[0][1]) > float(places[1][1]), "a better score is higher"

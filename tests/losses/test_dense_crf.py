@@ -65,9 +65,8 @@ def test_the_energy_equals_the_double_sum_of_equations_12_to_18(normalization):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("kind", [ExactFilter, LatticeFilter])
 def test_the_gradient_is_that_of_the_value(kind, normalization):
-    kernel = kind(crf_features(image(batch=2), SIGMA_XY, SIGMA_RGB))
-    probs = loose_probs(batch=2).requires_grad_()
-    w = strong_weight(batch=2)
+    kernel = kind(crf_features(image(), SIGMA_XY, SIGMA_RGB))
+    probs, w = loose_probs().requires_grad_(), strong_weight()
     assert torch.autograd.gradcheck(lambda p: crf_energy(p, w, kernel, normalization), probs)
 
 
