@@ -12,8 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import torch
 from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, write
+from skimage.data import astronaut
 from torch.nn.utils import clip_grad_norm_
 
 from ssvos.config import BackboneConfig, LossConfig, ModelConfig
@@ -28,6 +30,12 @@ LOSSES = {
 }
 
 
+def _photograph(height: int, width: int) -> torch.Tensor:
+    """A natural image: the lattice of the loss has as many nodes as an image has colours, and noise has most."""
+    photograph = cv2.resize(astronaut(), (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(photograph).permute(2, 0, 1).float() / 255
+
+
 class Step:
     """A network, a clip with strokes on every frame, and an optimizer; called, it takes a step."""
 
@@ -39,7 +47,7 @@ class Step:
         self.optimizer = torch.optim.Adam([p for p in self.network.parameters() if p.requires_grad], fused=True)
         self.device, self.dtype = device, dtype
         shape = args.batch, args.frames, args.height, args.width
-        self.frames = torch.rand(args.batch, args.frames, 3, args.height, args.width, device=device)
+        self.frames = _photograph(args.height, args.width).to(device).expand(*shape[:2], -1, -1, -1).contiguous()
         self.target = torch.full(shape, 255, dtype=torch.uint8, device=device)
         self.target[:, :, args.height // 3 : args.height // 3 + 5, args.width // 4 : args.width // 2] = 1
         self.target[:, :, -12:-7] = 0

@@ -27,9 +27,9 @@ _SECONDS = 0.5  # about the longest that one measurement may take
 _REPEATS = 3
 # Bytes that saved tensors leave out. A frame's pixel: logits, their softmax and labels as int64 beside them.
 _LOSS_BYTES = 36
-# A point of the lattice while it is built: its six vertices, their keys and neighbours, all int64; and the exact rows
-# beside it on which a raw sum is calibrated.
-_LATTICE_BYTES, _CALIBRATION_BYTES = 1500, 1000
+# A point of the lattice while it is built and applied: keys and numbers of its six nodes, int64, their weights, and its
+# share of the nodes; measured, 420 to 560.
+_LATTICE_BYTES = 600
 
 
 class Line(NamedTuple):
@@ -200,8 +200,7 @@ class _Step:
         """The lattice of the regularised frames: it is built without gradient, so no saved tensor shows it."""
         loss = self.config.loss
         points = self.regularized * self.size[0] * self.size[1] * loss.scale**2
-        per_point = _LATTICE_BYTES + (_CALIBRATION_BYTES if loss.normalization != "row" else 0)
-        return per_point * points if loss.filter == "lattice" else 0.0
+        return _LATTICE_BYTES * points if loss.filter == "lattice" else 0.0
 
 
 def _regularizer_seconds(config: Config, size: tuple[int, int], device: torch.device) -> float:

@@ -74,7 +74,7 @@ def on_disk(data: TinyData, **more) -> Config:
 def test_clips_that_fill_no_batch_are_no_step():
     assert num_steps(STAGE) == 2
     demo = params_from(compose(PROJECT / "conf", "demo"), "demo").base.train
-    assert (num_steps(demo.stage1), num_steps(demo.stage2)) == (63, 30)
+    assert (num_steps(demo.stage1), num_steps(demo.stage2)) == (63, 45)
 
 
 def test_training_time_is_steps_times_frames_reading_and_update(tiny_config, free_reading):

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, pad
 
 # in bandwidths: between neighbouring nodes in position and in colour, and the distance from which colours do not meet
 _GRID_SPACING, _LATTICE_SPACING, _REACH = 0.6, 0.9, 2.7
@@ -96,10 +96,11 @@ class LatticeFilter(GaussianFilter):
         # a node's key: image and colour, and in the last bits the position
         bits = (height * width).bit_length()
         place = torch.tensor([1, *extents], device=features.device)[:-1].cumprod(0)
-        image = num_keys * torch.arange(batch, device=features.device).repeat_interleave(num_points)
         places = torch.cat([place.new_tensor([width, 1]), place << bits])
-        keys, self.weights = _enclosing_simplex(first - low[:, None], part, places)
-        colour, self.neighbours = _number((keys >> bits) + image, batch * num_keys, (offsets * place).sum(dim=1))
+        image = torch.arange(batch, device=features.device).repeat_interleave(num_points)
+        origin = (image * num_keys << bits) - (low * places).sum()
+        keys, self.weights = _enclosing_simplex(first, part, origin, places)
+        colour, self.neighbours = _number(keys >> bits, batch * num_keys, (offsets * place).sum(dim=1))
         self.affinity = gaussian.expand(self.neighbours.shape).contiguous()
         self.positions = [_gaussian_of_positions(size, features) for size in (height, width)]
         self.size = len(self.neighbours), height, width
@@ -122,12 +123,11 @@ class LatticeFilter(GaussianFilter):
 
     def _blur(self, nodes: Tensor) -> Tensor:
         """G times the nodes, (C, M, Y, X) both."""
-        along_y, along_x = self.positions
-        nodes = along_y @ (nodes @ along_x)
-        colours = nodes.new_zeros(self.size[0] + 1, *self.size[1:], len(nodes))  # the last one stands for absent ones
-        colours[:-1] = nodes.permute(1, 2, 3, 0)
-        colours = embedding_bag(self.neighbours, colours.flatten(1), per_sample_weights=self.affinity, mode="sum")
-        return colours.view(*self.size, -1).permute(3, 0, 1, 2)
+        (num_colours, height, width), (along_y, along_x) = self.size, self.positions
+        rows = (nodes @ along_x).permute(1, 3, 0, 2).reshape(-1, height) @ along_y
+        rows = pad(rows.view(num_colours, -1), (0, 0, 0, 1))  # the last one stands for absent colours
+        rows = embedding_bag(self.neighbours, rows, per_sample_weights=self.affinity, mode="sum")
+        return rows.view(num_colours, width, -1, height).permute(2, 0, 3, 1)
 
 
 def _unit_cubes(points: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,14 +142,15 @@ def _unit_cubes(points: Tensor) -> tuple[Tensor, Tensor]:
     return first.long(), scaled - first
 
 
-def _enclosing_simplex(first: Tensor, part: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+def _enclosing_simplex(first: Tensor, part: Tensor, origin: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     """Keys of the D+1 corners of the simplex of a cube that a point lies in, and barycentric weights, both (D+1, N).
 
-    first: the cube's first corner, and part: the point in it, (D, N); place: what a step along an axis adds to a key.
+    first: the cube's first corner, and part: the point in it, (D, N). A key is origin (N,) and, for each step along an
+    axis, place (D,).
     """
     # every other row and column of cubes is mirrored: simplices that all slant to one side would bend the Gaussian
     is_odd = first & torch.tensor([[1], [1], *[[0]] * (len(first) - 2)], device=first.device)
-    key = ((first + is_odd) * place[:, None]).sum(dim=0)
+    key = origin + ((first + is_odd) * place[:, None]).sum(dim=0)
     # sort along the axes, largest first: part and axis in one integer, as maxima are many times faster than torch.where
     axis = 2 * torch.arange(len(first), device=first.device)[:, None] + is_odd
     packed = [*((is_odd - part).abs() * 2**26).int() * 16 + axis.int()]

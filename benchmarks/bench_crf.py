@@ -1,0 +1,139 @@
+"""Time the dense-CRF loss: the lattice beside the exact sum. Writes benchmarks/results/crf.json.
+
+    python benchmarks/bench_crf.py --sizes 120x214 240x480 480x854 --channels 2 --threads 1
+
+One frame with a soft mask; the position's bandwidth is the printed 100 px whatever the size, times the scale. In turns:
+building the lattice, applying it, value and gradient of the row-normalised loss as training takes them at full and at
+half scale, the same with the exact sum, and a plain forward of ResNet-101 on the frame, the unit in which times are
+given as well. Where the exact sum of all pixels would take too long it is taken on evenly spaced ones of them, and its
+time extrapolated by the number of pairs. Where it is taken on all, the loss and its gradient are compared.
+
+A photograph is always timed. Where the environment variable SSVOS_REAL_DATA names a folder with
+davis/JPEGImages/480p, real frames are as well.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from measure import RESULTS, in_turns, machine, plain_forward, write
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ssvos.config import LossConfig
+from ssvos.data.textures import load_photo
+from ssvos.device import choose_device
+from ssvos.losses.dense_crf import crf_energy, crf_features, regularizer
+from ssvos.losses.permutohedral import ExactFilter, GaussianFilter, LatticeFilter
+
+SCALES = {"full_scale": 1.0, "half_scale": 0.5}
+SMALLEST = {"sizes": ["24x40"], "exact_up_to": 500, "exact_part": 200, "repeats": 1, "real": 1}
+
+
+def images(num_real: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and frames, (H, W, 3) uint8."""
+    yield "photograph (scikit-image's astronaut)", load_photo("astronaut.png")
+    if "SSVOS_REAL_DATA" in os.environ:
+        folders = sorted((Path(os.environ["SSVOS_REAL_DATA"]) / "davis/JPEGImages/480p").iterdir())
+        for folder in folders[:: max(1, len(folders) // num_real)][:num_real]:
+            paths = sorted(folder.glob("*.jpg"))
+            yield f"DAVIS, {folder.name}", cv2.imread(str(paths[len(paths) // 2]), cv2.IMREAD_COLOR_RGB)
+
+
+def soft_mask(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Smooth random probabilities, (1, C, H, W)."""
+    coarse = torch.randn(1, channels, 5, 8, generator=torch.Generator().manual_seed(0)).to(device)
+    return (2 * interpolate(coarse, size=(height, width), mode="bicubic")).softmax(dim=1)
+
+
+def value_and_gradient(probs: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[float, Tensor]:
+    probs = probs.detach().requires_grad_()
+    value = loss(probs)
+    value.sum().backward()
+    return value.sum().item(), probs.grad.flatten()
+
+
+def energy(probs: Tensor, kind: type[GaussianFilter], features: Tensor) -> Tensor:
+    """The row-normalised loss of points, the filter built within."""
+    return crf_energy(probs, torch.ones_like(probs[:, 0]), kind(features), "row", sums_to_one=True)
+
+
+def measure(image: np.ndarray, size: str, args: argparse.Namespace, device: torch.device) -> dict:
+    height, width = map(int, size.split("x"))
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    frames = torch.from_numpy(resized).to(device).permute(2, 0, 1)[None].float() / 255
+    probs = soft_mask(args.channels, height, width, device)
+    works, results = {"resnet101_forward": plain_forward(frames)}, {}
+    for name, scale in SCALES.items():
+        loss = LossConfig(scale=scale)
+        small = [interpolate(x, scale_factor=scale, mode="area") for x in (frames, probs)]
+        features, values = crf_features(small[0], loss.sigma_xy * scale, loss.sigma_rgb), small[1].flatten(2)
+        num_points = features.shape[2]
+        num_exact = num_points if num_points <= args.exact_up_to else args.exact_part
+        chosen = torch.linspace(0, num_points - 1, num_exact, device=device).long()
+        exact = partial(energy, kind=ExactFilter, features=features[..., chosen])
+        works[f"{name} build"] = partial(LatticeFilter, features)
+        works[f"{name} apply"] = partial(LatticeFilter(features).multiply, values)
+        training = partial(regularizer, frames=frames, config=loss)
+        works[f"{name} lattice"] = partial(value_and_gradient, probs, training)
+        works[f"{name} exact"] = partial(value_and_gradient, values[..., chosen], exact)
+        results[name] = {"points": num_points, "exact_points": num_exact}
+        if num_exact == num_points:
+            results[name] |= compare(values, exact, partial(energy, kind=LatticeFilter, features=features))
+    times = in_turns(works, args.repeats, device)
+    summaries = {name: result | summary(name, times, **result) for name, result in results.items()}
+    return {"resnet101_forward_ms": round(1e3 * times["resnet101_forward"], 1)} | summaries
+
+
+def compare(probs: Tensor, exact: Callable[[Tensor], Tensor], lattice: Callable[[Tensor], Tensor]) -> dict:
+    (value, gradient), (found, found_gradient) = (value_and_gradient(probs, each) for each in (exact, lattice))
+    cosine = torch.cosine_similarity(gradient.double(), found_gradient.double(), dim=0)
+    return {"lattice_over_exact_value": round(found / value, 4), "gradient_cosine": round(float(cosine), 4)}
+
+
+def summary(name: str, times: dict[str, float], points: int, exact_points: int, **_: float) -> dict:
+    """Milliseconds of one scale, and ratios of what was timed in the same run."""
+    lattice, exact = times[f"{name} lattice"], (points / exact_points) ** 2 * times[f"{name} exact"]
+    is_all = exact_points == points
+    return {
+        "lattice_build_ms": round(1e3 * times[f"{name} build"], 2),
+        "lattice_apply_ms": round(1e3 * times[f"{name} apply"], 2),
+        "lattice_value_and_gradient_ms": round(1e3 * lattice, 2),
+        "exact_value_and_gradient_ms": round(1e3 * exact, 1),
+        "exact": "all points" if is_all else f"extrapolated from {exact_points} of {points} points",
+        "exact_over_lattice": round(exact / lattice, 1),
+        "lattice_over_resnet101_forward": round(lattice / times["resnet101_forward"], 4),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["120x214", "240x480", "480x854"], help="height x width")
+    parser.add_argument("--channels", type=int, default=2, help="classes of the mask")
+    parser.add_argument("--exact-up-to", type=int, default=26000, help="points, of which the exact sum is taken on all")
+    parser.add_argument("--exact-part", type=int, default=8192, help="of how many points it is taken otherwise")
+    parser.add_argument("--real", type=int, default=2, help="how many real frames")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, default=RESULTS / "crf.json")
+    parser.add_argument("--smallest", action="store_true", help="a few seconds: does it run at all")
+    args = parser.parse_args()
+    if args.smallest:
+        vars(args).update(SMALLEST)
+    torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    result = machine(device, args.threads) | {"channels": args.channels, "repeats": args.repeats, "runs": []}
+    for name, image in images(args.real):
+        for size in args.sizes:
+            result["runs"].append({"image": name, "size": size} | measure(image, size, args, device))
+    write(args.json, result)
+
+
+if __name__ == "__main__":
+    main()
