@@ -67,8 +67,8 @@ MUTATIONS = (
     Mutation(
         "K in place of its transpose in the backward pass of the lattice",
         "ssvos/losses/permutohedral.py",
-        "along_y @ (nodes",
-        "along_y.triu() @ (nodes",
+        ".reshape(-1, height) @ along_y",
+        ".reshape(-1, height) @ along_y.triu()",
         ("tests/losses/test_loss_equations.py",),
     ),
     # The same for the energy: rows divided by their sums are not symmetric. The value stays as it is, the gradient is
