@@ -48,8 +48,10 @@ def write_table(params: Params, layout: Layout) -> str:
     study = read_study(STUDY, paper)
     runs, answers = read_runs(study, params, layout), read_answers(layout)
     scores = {row: _by_seed(found) for row, found in runs.items()}
-    order = statistics.order_verdict(scores, paper.column("G"), MAIN, answers["grabcut_flow"]["JF"])
-    rows = [cells(row, paper, study, runs) for row in paper.rows]
+    floor = answers["grabcut_flow"]["JF"]
+    order = statistics.order_verdict(scores, paper.column("G"), MAIN, floor)
+    reason = statistics.below_grabcut_flow(scores[MAIN], MAIN, floor) if MAIN in scores else ""
+    rows = [cells(row, paper, study, runs, reason) for row in paper.rows]
     about = {"params": params, "paper": paper, "study": study, "statistics": statistics, "methods": METHODS}
     about |= {"videos": videos_of(read_index(layout.index)), "rows": rows, "order": order, "answers": answers}
     write_text(PAGE, _rendered("table3.md.j2", about))
@@ -60,8 +62,9 @@ def write_table(params: Params, layout: Layout) -> str:
     return order
 
 
-def cells(row: str, paper: PaperTable, study: Study, runs: Runs) -> dict[str, object]:
-    """A line of the table by COLUMNS, scores in percent; words where there is no number."""
+def cells(row: str, paper: PaperTable, study: Study, runs: Runs, no_verdict: str) -> dict[str, object]:
+    """A line of the table by COLUMNS, scores in percent; words where there is no number. no_verdict: why the table bears
+    none, if it does not."""
     published, found = paper.column("G"), runs.get(row, {})
     line = {"row": row, "ideas": " + ".join(paper.rows[row].ideas), "paper_G": published[row]}
     line["paper_difference"] = "baseline" if row == BASELINE else round(published[row] - published[BASELINE], 1)
@@ -79,6 +82,8 @@ def cells(row: str, paper: PaperTable, study: Study, runs: Runs) -> dict[str, ob
     against = statistics.paired_difference(_by_seed(found), _by_seed(runs.get(BASELINE, {})))
     line["difference"] = _or(f"no {BASELINE} of these seeds", against.mean)
     line["standard_error"] = _or("fewer than two seeds", against.standard_error)
+    if no_verdict:
+        return line | {"verdict": f"no verdict: {no_verdict}"}
     return line | {"verdict": statistics.verdict(against, published[row] - published[BASELINE])}
 
 

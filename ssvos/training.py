@@ -153,12 +153,7 @@ def fit(
     # gradients of a saturated softmax underflow; denormal numbers would make CPU convolutions several times slower
     torch.set_flush_denormal(True)
     network.to(device)
-    optimizer = torch.optim.Adam(
-        [p for p in network.parameters() if p.requires_grad],
-        lr=stage.learning_rate,
-        weight_decay=stage.weight_decay,
-        fused=True,
-    )
+    optimizer = torch.optim.Adam(_groups(network, stage.weight_decay), lr=stage.learning_rate, fused=True)
     progress = resume or Progress(chosen_by=data.choose_by)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(stage.average)) if stage.average else None
     if progress.epoch:
@@ -175,6 +170,20 @@ def fit(
         _record(progress, row, learner)
         report(EpochReport(row, speed, progress))
     return progress
+
+
+def _groups(network: Network, weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters that learn, with the decay of each group.
+
+    Paper gap: attention begins at gamma = 0, where its other weights have no gradient. Adam brings any gradient to one
+    size, the decay's as well when it stands alone: it would take them to 0 within a few hundred steps, before gamma has
+    moved. So they do not decay.
+    """
+    decayed, kept = [], []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (kept if name.startswith("attention.") else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 
 
 @dataclass(frozen=True)

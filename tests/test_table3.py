@@ -329,6 +329,8 @@ def test_the_order_has_a_verdict_where_the_full_model_is_above_grabcut_and_flow(
         shutil.rmtree(LAYOUT.results(f"pce_cca-seed{seed}").parent)
     assert words in table3.write_table(study_params, LAYOUT)
     assert words in Path("table3.md").read_text().splitlines()[2]
+    judged = {row["verdict"].partition(":")[0] for name, row in csv_rows().items() if name in MADE and name != "pce"}
+    assert ("no verdict" in judged) == ("no verdict" in words), "a set that bears no verdict has none in any row"
 
 
 def test_the_figure_has_a_panel_a_row_with_mean_and_band(made, study_params):

@@ -126,6 +126,18 @@ def test_the_learning_rate_warms_up_by_step_and_decays_by_epoch(tiny_data, monke
     assert rates == pytest.approx(expected)
 
 
+def test_weight_decay_does_not_wipe_out_the_attention_before_it_begins(tiny_data):
+    """At gamma = 0 its weights have no gradient; Adam would turn a decay alone into steps of full size."""
+    config = changed(tiny_data.config, epochs=2, clips_per_epoch=8, learning_rate=1e-2, weight_decay=1e-3)
+    network = first_network(config)
+    before = {name: value.clone() for name, value in network.attention.state_dict().items()}
+    network.attention.scale.requires_grad_(False)  # gamma stays 0
+    fit(network, tiny_data.load(), config, config.train.stage1, "cpu", lambda _: None)
+    for name, value in network.attention.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert not network.attention.scale.any()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(tiny_data):
     config, data = tiny_data.config, tiny_data.load()
     network = first_network(config)

@@ -57,6 +57,15 @@ def chance_of_a_verdict(num_pairs: int) -> float:
     return float(2 * t.sf(BAR, num_pairs - 1))
 
 
+def below_grabcut_flow(scores: Scores, main: str, grabcut_flow: float) -> str:
+    """Why a set of rows bears no verdict at all: its main row is not above an answer that needs no training; or ""."""
+    score = mean_and_sd(list(scores.values()))[0]
+    if score > grabcut_flow:
+        return ""
+    place, sign = ("below", "<") if score < grabcut_flow else ("level with", "=")
+    return f"the {main} model is {place} GrabCut + flow ({score:.2f} {sign} {grabcut_flow:.2f})"
+
+
 def order_verdict(rows: Mapping[str, Scores], published: Mapping[str, float], main: str, grabcut_flow: float) -> str:
     """Whether the rows that ran stand in the published order, in one line.
 
@@ -67,10 +76,8 @@ def order_verdict(rows: Mapping[str, Scores], published: Mapping[str, float], ma
         return f"no verdict: {f'{main} was' if main not in rows else 'the other rows were'} not run"
     if min(len(scores) for scores in rows.values()) < FEWEST:
         return _TOO_FEW
-    score = mean_and_sd(list(rows[main].values()))[0]
-    if score <= grabcut_flow:
-        place, sign = ("below", "<") if score < grabcut_flow else ("level with", "=")
-        return f"no verdict: the {main} model is {place} GrabCut + flow ({score:.2f} {sign} {grabcut_flow:.2f})"
+    if reason := below_grabcut_flow(rows[main], main, grabcut_flow):
+        return f"no verdict: {reason}"
     pairs = {pair: _pair_verdict(rows, published, *pair) for pair in combinations(rows, 2)}
     turned = [pair for pair, word in pairs.items() if word == DIFFERS]
     num_agree = sum(word == AGREES for word in pairs.values())
