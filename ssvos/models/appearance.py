@@ -44,6 +44,7 @@ class Appearance(nn.Module):
         a cell that is 0 in both has no label and no weight.
         """
         with _as_embedded(features):
+            labels = labels.to(features.dtype)
             base = self._statistics(features, labels, slice(0, 2))
             residual = self._statistics(features, self._residual(features, labels, base), slice(2, 4))
             return _stack(base, residual)
@@ -52,6 +53,7 @@ class Appearance(nn.Module):
         """Eqs. 5 and 6: move towards this frame's statistics by the update rate."""
         rate = self.config.update_rate
         with _as_embedded(features):
+            labels = labels.to(features.dtype)
             base = _lerp(_part(gaussians, slice(0, 2)), self._statistics(features, labels, slice(0, 2)), rate)
             weights = self._residual(features, labels, base)
             residual = _lerp(_part(gaussians, slice(2, 4)), self._statistics(features, weights, slice(2, 4)), rate)

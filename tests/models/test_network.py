@@ -322,3 +322,18 @@ def test_a_compiled_clip_is_one_graph_whatever_its_strokes():
         found = compiled(clip(48, 64), scribble).logits
         torch.testing.assert_close(found, network(clip(48, 64), scribble).logits, atol=1e-5, rtol=1e-5)
     assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("shallow", [0, 6])
+def test_in_bfloat16_the_gaussians_stay_exact_and_the_masks_close(shallow):
+    network = make_network(appearance=TINY_MODEL.appearance.model_copy(update={"shallow": shallow}))
+    frames, scribble = clip(48, 64), scribbles(48, 64, 1)
+    exact = network(frames, scribble).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(frames, scribble).logits
+        state = network.begin(network.encode(frames[:, 0]), scribble)
+    assert found.dtype == torch.bfloat16 and state.gaussians.variance.dtype == torch.float32
+    difference = (found.float().softmax(dim=2) - exact.softmax(dim=2)).abs()
+    assert 0 < difference.max() < 0.1
+    found.float().square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
