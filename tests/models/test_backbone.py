@@ -61,11 +61,12 @@ def test_features_lie_at_strides_4_8_16_and_layer4_keeps_16(name, expansion):
     backbone = ResNet(BackboneConfig(name=name, width=8, norm="group"))
     trunk = backbone.trunk(torch.rand(1, 3, 64, 96))
     widths = [8 * expansion * 2**i for i in range(4)]
-    assert [tuple(f.shape[1:]) for f in trunk] == [
-        (widths[0], 16, 24),
-        (widths[1], 8, 12),
-        (widths[2], 4, 6),
-    ]
+    assert {name: tuple(features.shape[1:]) for name, features in trunk._asdict().items()} == {
+        "s4": (widths[0], 16, 24),
+        "s8": (widths[1], 8, 12),
+        "deep": (widths[2], 4, 6),
+        "colour": (3, 16, 24),
+    }
     assert backbone.layer4(trunk.deep).shape == (1, widths[3], 4, 6)
     assert list(backbone.channels.values()) == widths
 
