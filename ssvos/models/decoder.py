@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, relu
 
 from ssvos.models.appearance import NUM_COMPONENTS
+from ssvos.models.loop_conv import LoopConv
 
 
 class Fusion(nn.Module):
@@ -16,7 +17,7 @@ class Fusion(nn.Module):
     def __init__(self, propagation_channels: int, channels: int, encoding_channels: int, shallow: bool = False):
         super().__init__()
         num_scores = NUM_COMPONENTS * (2 if shallow else 1)
-        self.join = nn.Conv2d(propagation_channels + num_scores, channels, 3, 1, 1)
+        self.join = LoopConv(propagation_channels + num_scores, channels, 3, 1, 1)
         self.encode = nn.Conv2d(channels, encoding_channels, 1)
         self.classify = nn.Conv2d(encoding_channels, 2, 3, 1, 1)
 

@@ -1,5 +1,6 @@
 """The whole network (Fig. 3): one step per frame, shared by training on clips and by streaming inference."""
 
+from contextlib import nullcontext
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from ssvos.models.appearance import Appearance, Gaussians
 from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
 from ssvos.models.backbone import IMAGENET_MEAN, IMAGENET_STD, ResNet, Trunk, load_published
 from ssvos.models.decoder import Fusion, Upsampling
+from ssvos.models.loop_conv import LoopConv, unrolled
 from ssvos.models.propagation import Propagation
 from ssvos.models.rivals import RIVALS
 
@@ -119,6 +121,8 @@ class Network(nn.Module):
             heads.append(self.shallow_appearance)
         for head in heads:
             _initialise(head)
+        # convolutions would turn their weights round at every call, and the gradients of these
+        self.to(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
@@ -153,10 +157,13 @@ class Network(nn.Module):
             sights = _split(self._see(features), batch)
         state = self._start(features[:batch], details[0], strokes, scribble, None)
         outcomes = []
-        for t, moment in enumerate(moments):
-            sight = sights[t] if sights else self._see(self.describe(moment, None, state.strokes))
-            outcome, state = self._advance(sight, moment, details[t], state)
-            outcomes.append(outcome)
+        loop = [part for part in self.modules() if isinstance(part, LoopConv)]
+        # a compiler sees all steps at once without help
+        with nullcontext() if torch.compiler.is_compiling() else unrolled(loop, length, like=state.first):
+            for t, moment in enumerate(moments):
+                sight = sights[t] if sights else self._see(self.describe(moment, None, state.strokes))
+                outcome, state = self._advance(sight, moment, details[t], state)
+                outcomes.append(outcome)
         if self.config.state == "fine":
             fine = torch.cat([outcome.fine for outcome in outcomes])
         else:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, relu
 
+from ssvos.models.loop_conv import LoopConv
+
 _DILATIONS = (1, 3, 6)
 
 
@@ -19,8 +21,8 @@ class Propagation(nn.Module):
         super().__init__()
         self.in_channels = in_channels
         self.reduce = nn.Conv2d(2 * in_channels + 4, channels, 1)
-        self.pyramid = nn.ModuleList(nn.Conv2d(channels, channels, 3, 1, d, d) for d in _DILATIONS)
-        self.merge = nn.Conv2d(len(_DILATIONS) * channels, channels, 3, 1, 1)
+        self.pyramid = nn.ModuleList(LoopConv(channels, channels, 3, 1, d, d) for d in _DILATIONS)
+        self.merge = LoopConv(len(_DILATIONS) * channels, channels, 3, 1, 1)
 
     def reduce_features(self, features: Tensor) -> Tensor:
         """This frame's share of the first convolution, (N, C, h, w) -> (N, channels, h, w)."""
