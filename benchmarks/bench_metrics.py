@@ -2,15 +2,18 @@
 
 The plain one works on whole frames and dilates by a disk, with scikit-image or with OpenCV.
 
-    python benchmarks/bench_metrics.py --sizes 480x854 720x1280 --frames 40 --threads 1
+    python benchmarks/bench_metrics.py --sizes 480x854 720x1280 --frames 40 --threads 1 --processes 1 2
 
 Made masks are always timed. Where the environment variable SSVOS_REAL_DATA names a folder with davis/ and
-predictions/osvos/, real masks are as well. All scorers must agree, or no result is written.
+predictions/osvos/, real masks are as well. All scorers must agree, or no result is written. Then the sequences are
+shared out between processes, as the pipeline shares them out between Ray's workers, and a fresh process each says how
+much memory a short video takes, and one of ten times its length.
 """
 
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import platform
 import tempfile
@@ -45,7 +48,7 @@ def make_masks(root: Path, height: int, width: int, num_frames: int) -> tuple[Pa
                 angles = np.linspace(0, 2 * math.pi, 60, endpoint=False)
                 radii = 1 + 0.02 * jitter * rng.random(60)
                 outline = np.stack([0.12 * np.cos(angles) * radii, 0.2 * np.sin(angles) * radii], axis=1)
-                points = (outline + np.array([x + 0.002 * t, y])) * [width, height]
+                points = (outline + np.array([x + 0.002 * (t % 50), y])) * [width, height]
                 cv2.fillPoly(mask, [points.round().astype(np.int32)], object_id)
             write_labels(folder / f"{t:05d}.png", mask)
     return folders
@@ -127,6 +130,49 @@ def plain_sequences(
     return [plain_sequence(*pair, stems, merge, dilate) for pair, stems in zip(pairs, frames, strict=True)]
 
 
+def in_processes(name: str, pairs: list[tuple[Path, Path]], merge: bool, options: argparse.Namespace) -> list[dict]:
+    """Time our scorer with the sequences shared out between processes that have started already."""
+    runs = []
+    for processes in options.processes:
+        # fork would copy whatever threads hold at that moment
+        with multiprocessing.get_context("spawn").Pool(processes, cv2.setNumThreads, (options.threads,)) as pool:
+            work = partial(score_pair, merge=merge)
+            pool.map(work, pairs, chunksize=1)
+            seconds, sizes = best_of(options.repeats, partial(pool.map, work, pairs, chunksize=1))
+        milliseconds = round(1e3 * seconds / sum(sizes), 3)
+        runs.append({"masks": name, "processes": processes, "ms_per_object_frame": milliseconds})
+    return runs
+
+
+def score_pair(pair: tuple[Path, Path], merge: bool) -> int:
+    """Score a sequence; how many object-frames it has."""
+    return (score_sequence_davis2016 if merge else score_sequence)(*pair).J.size
+
+
+def peak_memory(pair: tuple[Path, Path]) -> float:
+    """MiB that a fresh process has had at most, once it has scored a sequence."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_scored_peak, (pair,))
+
+
+def _scored_peak(pair: tuple[Path, Path]) -> float:
+    score_pair(pair, merge=False)
+    # not the peak of benchmarks/measure.py: it brings PyTorch, whose own would hide this one
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
+
+
+def memory_by_length(height: int, width: int, num_frames: int) -> list[dict]:
+    """Peak memory for a video of `num_frames` frames, and for one of ten times as many."""
+    runs = []
+    for frames in (num_frames, 10 * num_frames):
+        with tempfile.TemporaryDirectory() as root:
+            pair = make_masks(Path(root), height, width, frames)
+            peak = round(peak_memory(pair), 1)
+            runs.append({"masks": f"made, 2 objects, {height}x{width}", "frames": frames, "peak_mib": peak})
+    return runs
+
+
 def read_all(pairs: list[tuple[Path, Path]], frames: list[tuple[str, ...]]) -> None:
     for folders, stems in zip(pairs, frames, strict=True):
         for stem in stems:
@@ -155,6 +201,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=30, help="frames of made masks a size")
     parser.add_argument("--videos", type=int, default=3, help="how many real videos")
     parser.add_argument("--threads", type=int, default=1, help="OpenCV's threads")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="numbers of processes")
     parser.add_argument("--repeats", type=int, default=5, help="runs of ours, the fastest counts")
     parser.add_argument("--json", type=Path, default=RESULT)
     parser.add_argument("--smallest", action="store_true", help="a few small made masks: does it run at all")
@@ -162,23 +209,27 @@ def main() -> None:
     if options.smallest:
         options.sizes, options.frames, options.videos, options.repeats = ["48x64"], 3, 0, 1
     cv2.setNumThreads(options.threads)
-    load, runs = os.getloadavg()[0], []
+    load, runs, spread = os.getloadavg()[0], [], []
     for size in options.sizes:
         height, width = map(int, size.split("x"))
         with tempfile.TemporaryDirectory() as root:
             pair = make_masks(Path(root), height, width, options.frames)
             runs.append(compare(f"made, 2 objects, {size}", [pair], merge=False, repeats=options.repeats))
+            spread += in_processes(f"made, 2 objects, {size}, four sequences", 4 * [pair], False, options)
     if "SSVOS_REAL_DATA" in os.environ and options.videos:
         data = Path(os.environ["SSVOS_REAL_DATA"])
         predictions = sorted((data / "predictions/osvos").iterdir())[: options.videos]
         pairs = [(data / "davis/Annotations/480p" / folder.name, folder) for folder in predictions]
         name = f"DAVIS-2016 and OSVOS, 1 object, 480x854: {', '.join(folder.name for folder in predictions)}"
         runs.append(compare(name, pairs, merge=True, repeats=options.repeats))
+        spread += in_processes(name, pairs, True, options)
     result = {
         "machine": machine(),
         "load_average_before": round(load, 1),
         "opencv_threads": options.threads,
         "runs": runs,
+        "by_processes": spread,
+        "memory_by_length": memory_by_length(*map(int, options.sizes[0].split("x")), options.frames),
     }
     write_text(options.json, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

@@ -1,4 +1,4 @@
-"""The report's charts of the training."""
+"""The report's charts: the training by epoch, scores over time."""
 
 from collections.abc import Mapping
 
@@ -66,3 +66,19 @@ def _epoch_axis(first: int, second: int) -> Axis:
     marks = [(e + offset, str(e)) for offset, n in ((0, first), (first, second)) for e in range(1, n + 1)]
     shown = tuple((value, text) for value, text in marks if text == "1" or int(text) % step == 0)
     return Axis(0.5, first + second + 0.5, shown)
+
+
+def scores_over_time(parts: Mapping[str, Mapping[float, tuple[float, float]]]) -> list[Chart]:
+    """J and F, a line an answer; parts: answer -> percent of the way to the video's end -> J and F in percent."""
+    x = Axis(0, 100, tuple((mark, str(mark)) for mark in range(0, 101, 20)))
+    x_label = "from an object's first frame to the video's last, percent"
+    charts = []
+    for k, measure in enumerate(("J", "F")):
+        points = {
+            name: tuple(Point(at, both[k], f"{name}, {at:g} %: {measure} {both[k]:.1f}") for at, both in own.items())
+            for name, own in parts.items()
+        }
+        y = linear_axis(point.y for own in points.values() for point in own)
+        lines = tuple(Line(name, (own,)) for name, own in points.items())
+        charts.append(Chart(f"{measure} over time", x, y, x_label, f"mean {measure}, percent", lines))
+    return charts

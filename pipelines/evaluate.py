@@ -1,13 +1,11 @@
 """Stage `evaluate`: a variant's scores on the judged videos, as a DVC metric, a CSV and on its MLflow run."""
 
 import argparse
-import csv
-import io
 
 from pipelines import tracking
-from pipelines.judged import count_truth, score
 from pipelines.params import Layout, read_params, write_json
 from pipelines.records import Records, write_evaluation
+from pipelines.scoring import COLUMNS, count_videos, csv_text, figures, frame_rows, score_answers, workers
 from pipelines.stage import run_stage, tracked
 from ssvos.checkpoint import file_digest, load_checkpoint
 from ssvos.files import write_text
@@ -28,8 +26,9 @@ def main() -> None:
     if not masks.is_dir():
         raise FileNotFoundError(f"{masks}: no masks to score; `dvc repro predict@{args.variant}` makes them")
     about = load_checkpoint(checkpoint)[1].about
-    with tracked("scoring frames", count_truth(layout)) as advance:
-        scores = score(config, layout, masks, advance)
+    with workers(layout), tracked("scoring videos", count_videos(layout)) as advance:
+        videos = score_answers(config, layout, {args.variant: masks}, advance)[args.variant]
+    scores = figures(config, layout, videos)
     result = {
         "data": layout.name,
         "variant": args.variant,
@@ -42,7 +41,8 @@ def main() -> None:
         result["not_scored"] = "the judged videos have no masks"
     out = layout.results(args.variant)
     write_json(out, result)
-    write_text(layout.objects(args.variant), _csv(object_rows(scores)))
+    write_text(layout.objects(args.variant), csv_text(object_rows(scores), ("source", "object")))
+    write_text(layout.frame_scores(args.variant), csv_text(frame_rows(videos), COLUMNS))
     write_evaluation(Records.read(params, layout).evaluation(args.variant))
     print(f"{out}: " + (_line(scores) if scores else f"not scored, {result['not_scored']}"))
 
@@ -55,16 +55,6 @@ def object_rows(scores: dict) -> list[dict]:
             row = {"source": source, "object": name}
             rows.append(row | tracking.numbers(values))
     return rows
-
-
-def _csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    # benchmarks differ in what they say of an object
-    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["source", "object"]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _line(scores: dict) -> str:

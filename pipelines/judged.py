@@ -1,6 +1,6 @@
 """What prediction, evaluation and yardsticks share: the judged videos, where their masks lie, and their scores."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from ssvos.config import Config, SourceConfig
 from ssvos.data.index import IndexedVideo, read_index, videos_of
 from ssvos.data.videos import FaultyData
 from ssvos.files import write_bytes
-from ssvos.inference import SMALLEST
+from ssvos.metrics import youtube_vos
 from ssvos.metrics.davis import require_annotations, score_sequence, summarize
-from ssvos.metrics.object_scores import SequenceScores, annotated_frames, present_absent_means
-from ssvos.metrics.youtube_vos import evaluate_youtube_vos, read_meta
+from ssvos.metrics.object_scores import OnFrame, SequenceScores, present_absent_means
+from ssvos.metrics.sequence_folders import annotated_frames
+from ssvos.metrics.youtube_vos import read_meta
 
 # answers that need no training, beside which a model has to stand
 METHODS = {
@@ -62,6 +63,8 @@ def _known_ids(source: SourceConfig, root: Path, videos: list[IndexedVideo]) -> 
 
 
 def _faults(video: IndexedVideo, root: Path, source: SourceConfig, known_ids: dict[str, int]) -> Iterator[str]:
+    from ssvos.inference import SMALLEST  # PyTorch, which workers that only score do without
+
     folder, first = mask_folder(video, root), next(frame for frame in video.frames if frame.objects is not None)
     if min(first.height, first.width) < SMALLEST:
         size = f"{first.height}x{first.width}"
@@ -96,53 +99,53 @@ def is_scorable(video: IndexedVideo) -> bool:
     return False
 
 
-def count_truth(layout: Layout) -> int:
-    """How many frames of the judged videos have a mask."""
-    videos = [video for video in judged_videos(layout.index) if is_scorable(video)]
-    return sum(frame.mask_path is not None for video in videos for frame in video.frames)
+def score(config: Config, layout: Layout, predictions: Path, on_frame: OnFrame | None = None) -> dict:
+    """`summaries` of <sequence>/<frame>.png under `predictions`, scored in this process."""
+    sources, roots = sources_of(config), layout.roots(config)
+    scored: dict[str, dict[str, SequenceScores]] = {}
+    for video in filter(is_scorable, judged_videos(layout.index)):
+        source = sources[video.dataset]
+        one = score_video(video, source, roots[source.name], predictions / video.sequence, on_frame)
+        scored.setdefault(source.name, {})[video.sequence] = one
+    return summaries(config, layout, scored)
 
 
-def score(config: Config, layout: Layout, predictions: Path, on_frame: Callable[[int], None]) -> dict:
-    """Scores of <sequence>/<frame>.png under `predictions`: {source: {protocol, global, sequences, ...}}.
-
-    A source whose judged videos have no masks is left out. on_frame: called with 1 after each scored frame.
-    """
-    roots, videos = layout.roots(config), judged_videos(layout.index)
-    scores = {}
-    for source in config.data.sources:
-        own = [video for video in videos if video.dataset == source.name and is_scorable(video)]
-        if own and source.layout == "youtube-vos":
-            scores[source.name] = _score_youtube_vos(source, roots[source.name], own, predictions, on_frame)
-        elif own:
-            scores[source.name] = _score_davis(own, roots[source.name], predictions, on_frame)
-    return scores
+def sources_of(config: Config) -> dict[str, SourceConfig]:
+    return {source.name: source for source in config.data.sources}
 
 
-def _score_davis(videos: list[IndexedVideo], root: Path, predictions: Path, on_frame: Callable[[int], None]) -> dict:
-    found: dict[str, SequenceScores] = {
-        video.sequence: score_sequence(mask_folder(video, root), predictions / video.sequence, on_frame)
-        for video in videos
-    }
-    result = summarize(found)
+def score_video(
+    video: IndexedVideo, source: SourceConfig, root: Path, masks: Path, on_frame: OnFrame | None = None
+) -> SequenceScores:
+    """Scores of a folder of <frame>.png by the benchmark whose layout the source has."""
+    true = mask_folder(video, root)
+    if source.layout != "youtube-vos":
+        return score_sequence(true, masks, on_frame)
+    objects = read_meta(root / source.val / "meta.json")[video.sequence]
+    return youtube_vos.score_video(true, masks, objects, on_frame=on_frame)
+
+
+def summaries(config: Config, layout: Layout, scored: Mapping[str, Mapping[str, SequenceScores]]) -> dict:
+    """{source: {protocol, global, objects, ...}} of the scores by source and sequence."""
+    roots, sources = layout.roots(config), sources_of(config)
+    result = {}
+    for name, scores in scored.items():
+        if sources[name].layout == "youtube-vos":
+            objects = read_meta(roots[name] / sources[name].val / "meta.json")
+            seen = youtube_vos.seen_categories(read_meta(roots[name] / sources[name].train / "meta.json"))
+            figures = youtube_vos.summarize_youtube_vos(scores, objects, seen)
+            result[name] = {"protocol": "youtube-vos", "global": figures["global"], "objects": figures["objects"]}
+        else:
+            result[name] = _davis_summary(scores)
+    return result
+
+
+def _davis_summary(scores: Mapping[str, SequenceScores]) -> dict:
+    figures = summarize(scores)
     return {
         "protocol": "davis2017",
-        "global": result["global"],
-        "visibility": asdict(present_absent_means(found.values())),
-        "sequences": {name: {"J": float(one.J.mean()), "F": float(one.F.mean())} for name, one in found.items()},
-        "objects": result["objects"],
+        "global": figures["global"],
+        "visibility": asdict(present_absent_means(scores.values())),
+        "sequences": {name: {"J": float(one.J.mean()), "F": float(one.F.mean())} for name, one in scores.items()},
+        "objects": figures["objects"],
     }
-
-
-def _score_youtube_vos(
-    source: SourceConfig, root: Path, videos: list[IndexedVideo], predictions: Path, on_frame: Callable[[int], None]
-) -> dict:
-    names = [video.sequence for video in videos]
-    result = evaluate_youtube_vos(
-        mask_folder(videos[0], root).parent,
-        predictions,
-        root / source.val / "meta.json",
-        root / source.train / "meta.json",
-        sequences=names,
-        on_frame=on_frame,
-    )
-    return {"protocol": "youtube-vos", "global": result["global"], "objects": result["objects"]}

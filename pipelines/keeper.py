@@ -4,17 +4,9 @@ The workers need no storage that all nodes see: the state of rank 0 passes throu
 the driver keeps it in the project's folder. A restarted worker asks the actor, a restarted stage reads the file.
 """
 
-import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from ssvos.files import write_bytes
-
-if TYPE_CHECKING:  # the actor's process has no use for PyTorch, which is slow to import
-    from ssvos.training import Progress
 
 _POLL = 1.0  # seconds
 
@@ -27,9 +19,12 @@ class Keeper:
         self.state = state
         self.is_new = False
 
-    def put(self, metrics: dict[str, float], line: str, state: bytes) -> None:
-        self.rows.append((metrics, line))
-        self.state, self.is_new = state, True
+    def put(self, metrics: dict[str, float], line: str, state: bytes | None) -> None:
+        """An epoch's row, line and state; a state within an epoch, without a line; or a warning, a line alone."""
+        if line:
+            self.rows.append((metrics, line))
+        if state is not None:
+            self.state, self.is_new = state, True
 
     def take(self) -> tuple[list[tuple[dict[str, float], str]], bytes | None]:
         """Rows since the last call, and the state if it has changed since."""
@@ -51,8 +46,10 @@ def start_keeper(state: bytes | None):
 
 
 @contextmanager
-def following(keeper, path: Path, on_row: Callable[[dict[str, float], str], None]) -> Iterator[None]:
-    """While the block runs, and once more at its end: hand each epoch's row on, and write the state to `path`."""
+def following(
+    keeper, write: Callable[[bytes], None], on_row: Callable[[dict[str, float], str], None]
+) -> Iterator[None]:
+    """While the block runs, and once more at its end: hand each epoch's row on, and the latest state to `write`."""
     import ray
 
     done = threading.Event()
@@ -60,7 +57,7 @@ def following(keeper, path: Path, on_row: Callable[[dict[str, float], str], None
     def look() -> None:
         rows, state = ray.get(keeper.take.remote())
         if state is not None:
-            write_bytes(path, state)
+            write(state)
         for metrics, line in rows:
             on_row(metrics, line)
 
@@ -76,19 +73,3 @@ def following(keeper, path: Path, on_row: Callable[[dict[str, float], str], None
         done.set()
         thread.join(timeout=60)
         look()
-
-
-def to_bytes(progress: "Progress") -> bytes:
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(vars(progress), buffer)
-    return buffer.getvalue()
-
-
-def from_bytes(state: bytes) -> "Progress":
-    import torch
-
-    from ssvos.training import Progress
-
-    return Progress(**torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))

@@ -17,15 +17,17 @@ class ScribbleSegmenter(PythonModel):
         from contextlib import contextmanager
         from pathlib import Path
 
+        from ssvos.config import PredictConfig, RefinementConfig
         from ssvos.segment_video import segment_video
 
         @contextmanager
         def silent(_what, _total):
             yield lambda *_: None
 
+        settings = PredictConfig(refinement=RefinementConfig(iterations=5))
         for one in model_input:
             video, scribble, out = (Path(one[key]) for key in ("video", "scribble", "out"))
-            segment_video(video, scribble, Path(self.checkpoint), out, "auto", False, False, 0.0, silent)
+            segment_video(video, scribble, Path(self.checkpoint), out, "auto", False, False, settings, silent)
         return [one["out"] for one in model_input]
 
 

@@ -66,6 +66,9 @@ class Layout:
     def objects(self, variant: str) -> Path:
         return self.results(variant).with_name("objects.csv")
 
+    def frame_scores(self, variant: str) -> Path:
+        return self.results(variant).with_name("frames.csv")
+
     def speed(self, variant: str) -> Path:
         return self.results(variant).with_name("speed.json")
 
@@ -76,6 +79,18 @@ class Layout:
     @property
     def yardsticks(self) -> Path:
         return Path("results") / self.name / "yardsticks.json"
+
+    @property
+    def yardstick_frames(self) -> Path:
+        return self.yardsticks.with_name("yardsticks-frames.csv")
+
+    @property
+    def tables(self) -> Path:
+        return Path("tables") / self.name
+
+    @property
+    def tables_page(self) -> Path:
+        return Path("reports") / f"{self.name}-tables.html"
 
     def roots(self, config: Config) -> dict[str, Path]:
         """Root folder of each source."""

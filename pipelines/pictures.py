@@ -95,7 +95,7 @@ def _film(
     truth = tuple(_mask(frame.mask_path and root / frame.mask_path) for frame in shown)
     panels.append(Panel("truth", truth, "judges the others", None, "no true mask"))
     height, width = frames[0].shape[:2]
-    jpegs = tuple(_uri("jpeg", encode_jpeg(frame, _QUALITY)) for frame in frames)
+    jpegs = tuple(map(jpeg_uri, frames))
     names = tuple(frame.name for frame in shown)
     return Film(video.sequence, place, len(video.frames), width, height, names, jpegs, tuple(panels))
 
@@ -121,6 +121,11 @@ def evenly(count: int, most: int) -> list[int]:
 
 def _mask(path: Path | None) -> str | None:
     return _png(mask_layer(limit_width(read_labels(path), _WIDTH))) if path and path.is_file() else None
+
+
+def jpeg_uri(image: np.ndarray) -> str:
+    """(H, W, 3) uint8 RGB as a data URI."""
+    return _uri("jpeg", encode_jpeg(image, _QUALITY))
 
 
 def _png(data: bytes) -> str:

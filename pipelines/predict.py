@@ -12,7 +12,7 @@ from pipelines.records import Records
 from pipelines.shipping import pack, unpack
 from pipelines.stage import run_stage, tracked
 from ssvos.checkpoint import file_digest, load_checkpoint
-from ssvos.config import Config
+from ssvos.config import Config, PredictConfig
 from ssvos.training import first_network
 
 
@@ -51,7 +51,7 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
         "parcel": pack(config, layout, checkpoint=checkpoint),
         "late_objects": late_objects(config),
         "size": _size(config),
-        "foreground_bias": config.predict.foreground_bias,
+        "predict": config.predict.model_dump(mode="json"),
         "threads": max(1, cpus // actors),
     }
     results = dataset.map(
@@ -100,7 +100,9 @@ class _Predictor:
         inputs = unpack(job["parcel"])
         self.job, self.roots, self.videos = job, inputs.roots, judged_videos(inputs.index)
         self.store = read_store(inputs.scribbles)
-        self.network = load_checkpoint(inputs.checkpoint)[0].to(choose_device("auto"))
+        network, info = load_checkpoint(inputs.checkpoint)
+        self.network, self.loss = network.to(choose_device("auto")), info.loss
+        self.config = PredictConfig.model_validate(job["predict"])
 
     def __call__(self, row: dict) -> dict:
         from ssvos.data.clips import read_frame
@@ -112,7 +114,7 @@ class _Predictor:
         started = time.perf_counter()
         frames = (read_frame(root / frame.image_path) for frame in video.frames)
         scribbles = starting_scribbles(video, self.store, self.job["late_objects"][video.dataset])
-        masks = segment(self.network, frames, scribbles, self.job["size"], self.job["foreground_bias"])
+        masks = segment(self.network, frames, scribbles, self.job["size"], self.config, self.loss)
         return {
             "sequence": video.sequence,
             "num_frames": len(video.frames),

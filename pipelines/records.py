@@ -103,7 +103,7 @@ class Records:
             tags={"checkpoint.digest": result["checkpoint"]},
             metrics=test_metrics(result["scores"], "test."),
             tables={"scores.json": score_rows(variant, result["scores"]), "objects.json": rows},
-            files={"": [path]},
+            files={"": [path, *filter(Path.is_file, [self.layout.frame_scores(variant)])]},
             pictures={f"masks/{name}": sheet for name, sheet in sheets.items()},
         )
 
@@ -125,6 +125,14 @@ class Records:
             metrics=metrics,
             tables={"scores.json": rows, "videos.json": videos},
         )
+
+    def tables(self) -> Record:
+        """The paper's tables with this run in them; their rows by file name."""
+        folder, path = self.layout.tables, self.layout.tables / "numbers.json"
+        rows = {f"{table.stem}.json": _texts(table) for table in sorted(folder.glob("*.csv"))}
+        pages = [self.layout.tables_page, *sorted(folder.glob("*.md"))]
+        metrics = tracking.numbers(json.loads(path.read_text()))
+        return self.record("tables", path, "judged", self.params.base, metrics=metrics, tables=rows, files={"": pages})
 
     def report(self) -> Record:
         return self.record("report", self.layout.page, "judged", self.params.base, files={"": [self.layout.page]})
@@ -164,6 +172,11 @@ def _rows(path: Path) -> list[dict[str, object]]:
     """The rows of a CSV file; names stay text, also those of digits alone."""
     with open(path, newline="") as file:
         return [{k: v if k in _NAMES else _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def _texts(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _number(text: str) -> object:
@@ -247,6 +260,8 @@ def all_of(records: Records) -> Iterator[tuple[str, Callable[[], object]]]:
             yield f"{name} evaluate", lambda name=name: write_evaluation(records.evaluation(name))
     if layout.yardsticks.is_file():
         yield "yardsticks", once(records.yardsticks)
+    if (layout.tables / "numbers.json").is_file():
+        yield "tables", once(records.tables)
     if BEST.is_file() and read_yaml(BEST)["search"]["data"] == layout.name:
         yield "tune", lambda: write_search(records, records.search())
     if layout.page.is_file():

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipelines import tracking
 from pipelines.charts import History, curves
+from pipelines.gallery import gallery
 from pipelines.params import Layout, flatten, read_params
 from pipelines.pictures import films
 from pipelines.records import Records
@@ -60,6 +61,7 @@ def render(params: Params, layout: Layout) -> str:
         name=layout.name,
         tables=tables,
         films=films(params, layout, tables),
+        gallery=gallery(params, layout),
         curves=curves(histories),
         histories=histories,
         scribbles=_scribbles(json.loads((layout.scribbles / "summary.json").read_text())),

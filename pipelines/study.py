@@ -1,21 +1,23 @@
-"""What a study's runs left, by row and seed, for the stage that makes its table and figure."""
+"""What a study's runs left, by row and seed, for the stages that make its table and figures."""
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import numpy as np
 from pydantic import Field
 
 from pipelines.params import Layout
-from ssvos.config import FrozenConfig, parse, read_yaml
-from ssvos.metrics.statistics import band
+from ssvos.config import Config, FrozenConfig, parse, read_yaml
+from ssvos.metrics.comparison import Scores
 from ssvos.metrics.tables import PaperTable
-from ssvos.variants import Params, seeded_name
+from ssvos.variants import seeded_name
 from ssvos.viz import linear_axis
 
+STUDY = Path("study.yaml")
 SCORES = {"JF": "J&F-Mean", "J": "J-Mean", "F": "F-Mean"}
 
 
@@ -29,9 +31,11 @@ class Study(FrozenConfig):
 
 @dataclass(frozen=True)
 class Run:
-    """One seed of a row. scores: percent, by the keys of SCORES; stages: (step, held-out J in percent) by epoch."""
+    """One seed of a row. scores: of the benchmark, percent, by the keys of SCORES; videos: J&F of each judged video,
+    percent; stages: (step, held-out J in percent) by epoch."""
 
     scores: Mapping[str, float]
+    videos: Mapping[str, float]
     stages: tuple[list[tuple[int, float]], ...]
 
     @property
@@ -45,12 +49,13 @@ class Run:
         return tuple(1 + max(range(len(points)), key=lambda k: points[k][1]) for points in self.stages)
 
 
+Kind = TypeVar("Kind", bound=Study)
 Runs = Mapping[str, Mapping[int, Run]]  # by row and seed; what has no result is not there
 
 
-def read_study(path: Path, paper: PaperTable) -> Study:
+def read_study(path: Path, paper: PaperTable, kind: type[Kind] = Study) -> Kind:
     """A study's file; every row of the paper's table must be named in it, once."""
-    study = parse(Study, read_yaml(path), path)
+    study = parse(kind, read_yaml(path), path)
     named = [*study.rows, *study.not_run]
     for row in dict.fromkeys((*paper.rows, *named)):
         if row not in paper.rows:
@@ -60,17 +65,23 @@ def read_study(path: Path, paper: PaperTable) -> Study:
     return study
 
 
-def read_runs(study: Study, params: Params, layout: Layout) -> Runs:
-    """All runs that have a result."""
+def read_runs(study: Study, config_of: Callable[[str], Config], layout: Layout, results: Callable[[str], Path]) -> Runs:
+    """All runs that have a result. results: where val.json of a row with a seed lies; objects.csv stands beside it."""
     runs: dict[str, dict[int, Run]] = {}
     for row in study.rows:
         for seed in study.seeds:
             name = seeded_name(row, seed)
-            path = layout.results(name)
+            path = results(name)
             if path.is_file():
                 scores = percent_scores(_read(path).get("scores"), path)
-                runs.setdefault(row, {})[seed] = Run(scores, _held_out(params, layout, name))
+                videos = video_scores(path.with_name("objects.csv"))
+                runs.setdefault(row, {})[seed] = Run(scores, videos, _held_out(config_of(name), layout, name))
     return runs
+
+
+def scores_of(found: Mapping[int, Run]) -> Scores:
+    """What a row's runs are compared by: J&F of every judged video with every seed."""
+    return {(seed, video): score for seed, run in found.items() for video, score in run.videos.items()}
 
 
 def read_answers(layout: Layout) -> dict[str, dict[str, float]]:
@@ -90,6 +101,26 @@ def percent_scores(scores: Mapping[str, dict], path: Path) -> dict[str, float]:
         ) from error
 
 
+def video_scores(path: Path) -> dict[str, float]:
+    """J&F of each judged video in percent: the mean over its objects of (J + F) / 2, from an `objects.csv`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes it")
+    gathered: dict[str, list[float]] = {}
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            try:
+                score = 50 * (float(row["J.mean"]) + float(row["F.mean"]))
+                gathered.setdefault(row["object"].rpartition("_")[0], []).append(score)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}: no J.mean and F.mean of an object in each row; `dvc repro`") from error
+    return {video: float(np.mean(values)) for video, values in gathered.items()}
+
+
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (n - 1) of at least one value; a single one has no deviation."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
 def _read(path: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes it")
@@ -99,8 +130,8 @@ def _read(path: Path) -> dict:
         raise ValueError(f"{path}: not readable as JSON ({error}); `dvc repro` makes it again") from error
 
 
-def _held_out(params: Params, layout: Layout, name: str) -> tuple[list[tuple[int, float]], ...]:
-    train, step, stages = params.variant(name).train, 0, []
+def _held_out(config: Config, layout: Layout, name: str) -> tuple[list[tuple[int, float]], ...]:
+    train, step, stages = config.train, 0, []
     for stage, config in (("stage1", train.stage1), ("stage2", train.stage2)):
         length = config.clips_per_epoch // config.batch_clips
         with open(layout.run(name, stage) / "history.csv", newline="") as file:
@@ -125,3 +156,8 @@ def curves(runs: Runs, paper: PaperTable, baseline: str) -> dict[str, object]:
 def _points(of_seeds: tuple[list[tuple[int, float]], ...]) -> list[tuple[float, ...]]:
     bands = band([[score for _, score in points] for points in of_seeds])
     return [(step, *one) for (step, _), one in zip(of_seeds[0], bands, strict=False)]
+
+
+def band(curves: Sequence[Sequence[float]]) -> list[tuple[float, float, float]]:
+    """(mean, lowest, highest) over curves at each of their points, as far as the shortest goes."""
+    return [(float(np.mean(values)), min(values), max(values)) for values in zip(*curves, strict=False)]

@@ -4,25 +4,19 @@ import csv
 import hashlib
 import io
 import json
-import logging
-import os
-import tempfile
 from functools import partial
 
 from pipelines import tracking
-from pipelines.cluster import cluster, trial_resources
+from pipelines.cluster import cluster
 from pipelines.follower import Follower, Trial
 from pipelines.params import BEST, CURVES, PARAMS, TRIALS, Layout, flatten, nested, read_params, write_yaml
 from pipelines.records import Records, trial_record
 from pipelines.shipping import pack, unpack
 from pipelines.stage import no_arguments, run_stage, tracked
+from pipelines.trials import STAGES, require_trainable, run_trials, train_both
 from ssvos.config import Config, TuneConfig, parse
-from ssvos.data.index import read_index
 from ssvos.files import write_text
-from ssvos.training import EpochReport, first_network, fit, require_clips, training_data
 from ssvos.variants import Params, merge
-
-_STAGES = ("stage1", "stage2")
 
 
 def main() -> None:
@@ -32,11 +26,7 @@ def main() -> None:
     tracking.connect()
     layout = Layout(config.data.name)
     records = Records.read(params, layout)
-    # weights that are not there, and what every trial would fail of, are found before any trial starts
-    first_network(config)
-    for stage in _STAGES:
-        stored = layout.scribbles / "scribbles.parquet"
-        require_clips(read_index(layout.index), config, getattr(config.train, stage), stored)
+    require_trainable(config, layout)
     search = _search_record(records, params, config)
     parent = tracking.open_run(search)
     with tracking.failing(parent), cluster(), tracked("trials", config.tune.trials) as advance:
@@ -75,88 +65,64 @@ def trial_config(params: Params) -> Config:
     return config
 
 
-def run(config: Config, layout: Layout, search: tracking.Record, parent: str, advance) -> list[Trial]:
-    """All trials. A failed one is a row of the result, not the end of the search."""
-    import optuna
-    from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if not os.environ.get("SSVOS_DEBUG"):
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the follower tells of a failed trial, in a line
-
-    settings = config.tune
-    job = {"config": config.model_dump(mode="json"), "parcel": pack(config, layout)}
-    resources, concurrent = trial_resources()
-    epochs = sum(getattr(config.train, stage).epochs for stage in _STAGES)
-    present = _present(config)
+def run(config: Config, layout: Layout, search: tracking.Record, parent: str, kept: KeptTrials) -> list[Trial]:
+    """All trials, with those that are kept. A failed one is a row of the result, not the end of the search."""
+    tune, present = config.tune, [one for one in (present_values(config),) if one]
+    points = {"grid": grid_points, "random": random_points}.get(tune.algorithm, lambda _: [])(config)
+    total, known = len(points) or tune.trials, _known(config, kept)
     record_of = partial(trial_record, search, config)
-    follower = Follower(settings.trials, epochs, present, parent, record_of, advance)
-    with tempfile.TemporaryDirectory(prefix="ssvos-tune-") as storage:
-        tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_trial, job=job), resources),
-            param_space={},
-            tune_config=tune.TuneConfig(
-                metric="score",
-                mode="max",
-                num_samples=settings.trials,
-                max_concurrent_trials=concurrent,
-                search_alg=OptunaSearch(
-                    _space(settings), points_to_evaluate=present, seed=settings.seed, metric="score", mode="max"
-                ),
-                scheduler=ASHAScheduler(
-                    time_attr="training_iteration",
-                    max_t=epochs,
-                    grace_period=min(settings.grace, epochs),
-                    reduction_factor=settings.reduction,
-                ),
-            ),
-            run_config=tune.RunConfig(name="search", storage_path=storage, callbacks=[follower], verbose=0),
+    with tracked("trials", total) as advance:
+        follower = Follower(total, num_epochs(config), present, parent, record_of, advance, known, kept.write)
+        follower.complete_records()
+        ended = [trial for trial in known if trial.has_ended]
+        left = tune.seconds - follower.seconds if tune.seconds else None
+        if len(ended) < total and (left is None or left > 0):
+            done = {trial.number for trial in ended}
+            planned = [point for number, point in enumerate(points) if number not in done]
+            planned = planned or [trial.values for trial in known if not trial.has_ended] or ([] if ended else present)
+            with cluster():
+                search_of = proposing(config, planned, ended) | {"scheduler": scheduling(config, ended)}
+                _run_rest(config, layout, follower, kept, search_of | {"time_budget_s": left})
+        is_late = tune.seconds and follower.seconds >= tune.seconds
+        if is_late:
+            follower.stop_rest()
+    if not is_late and sum(trial.has_ended for trial in follower.trials) < total:
+        raise KeyboardInterrupt  # Ray Tune ends without an error then
+    return [trial for trial in follower.trials if trial.has_ended]
+
+
+def _known(config: Config, kept: KeptTrials) -> list[Trial]:
+    """The trials of this search before an interruption. A population goes on as a whole or not at all."""
+    known = kept.read()
+    ended = sum(trial.has_ended for trial in known)
+    if known and config.tune.algorithm == "pbt" and ended < config.tune.trials and not can_go_on(kept.folder):
+        print("the population begins again: it was interrupted before Ray Tune had kept it", flush=True)
+        return [Trial(trial.number, {}, trial.run_id) for trial in known]
+    if known:
+        print(f"the search goes on: {ended} trials had ended before it was interrupted", flush=True)
+    return known
+
+
+def _run_rest(config: Config, layout: Layout, follower: Follower, kept: KeptTrials, search: dict) -> None:
+    """What has not ended, inside `cluster()`."""
+    tune, room = config.tune, places(config.tune)
+    job = {"config": config.model_dump(mode="json"), "parcel": pack(config, layout), "threads": room.threads}
+    if tune.algorithm == "pbt":
+        run_trials(
+            search_trial.member, job, follower, population_space(config), room.asked, None, kept.folder, **search
         )
-        tuner.fit()
-    return follower.trials
+        return
+    job |= {"workers": tune.workers, "resources": (room.cpus, room.gpus)}
+    one = search_trial.distributed if tune.workers else search_trial.trial
+    run_trials(one, job, follower, {}, room.asked, room.concurrent, **search)
 
 
-def _trial(values: dict, job: dict) -> None:
-    """In a worker: both stages with these values, the second from the first's best weights."""
-    import torch
-    from ray import tune
-
-    torch.set_num_threads(1)
-    config = Config.model_validate(merge(job["config"], nested(values)))
-    inputs = unpack(job["parcel"])
-    data = training_data(inputs.index, inputs.scribbles, inputs.roots, config)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = first_network(inputs.here(config))
-    best = float("-inf")
-    for number, name in enumerate(_STAGES):
-        stage = getattr(config.train, name)
-
-        def report(epoch: EpochReport, offset: int = number * config.train.stage1.epochs) -> None:
-            nonlocal best
-            best = max(best, epoch.row["holdout_score"])
-            row = epoch.row | {"epoch": epoch.row["epoch"] + offset}
-            tune.report({"score": best, "row": row, "chosen_by": epoch.progress.chosen_by})
-
-        progress = fit(network, data, config, stage, device, report)
-        network.load_state_dict(progress.best_weights)
-
-
-def _space(settings: TuneConfig) -> dict:
-    from optuna.distributions import FloatDistribution
-
-    return {key: FloatDistribution(given.low, given.high, log=given.log) for key, given in settings.space.items()}
-
-
-def _present(config: Config) -> list[dict[str, float]]:
-    """The values that the search starts from, as its first trial; none if one of them lies outside its range."""
-    flat = flatten(config)
-    present = {key: float(flat[key]) for key in config.tune.space}
-    outside = [k for k, given in config.tune.space.items() if not given.low <= present[k] <= given.high]
-    if outside:
-        print(f"the present values are not tried: {outside[0]} {present[outside[0]]:g} lies outside its range")
-    return [] if outside else [present]
+def _open_run(search: tracking.Record, kept: KeptTrials) -> str:
+    """The parent run, the same one again after an interruption."""
+    path = kept.folder / "mlflow.run"
+    run_id = tracking.open_run(search, path.read_text() if path.is_file() else "")
+    write_text(path, run_id)
+    return run_id
 
 
 def _search_record(records: Records, params: Params, config: Config) -> tracking.Record:

@@ -7,12 +7,14 @@ import numpy as np
 
 from pipelines import tracking
 from pipelines.cluster import cluster, quiet_data
-from pipelines.judged import METHODS, count_truth, judged_videos, late_objects, mask_folder, score, write_masks
+from pipelines.judged import METHODS, judged_videos, late_objects, mask_folder, write_masks
 from pipelines.params import Layout, read_params, write_json
 from pipelines.records import Records
+from pipelines.scoring import COLUMNS, count_videos, csv_text, figures, frame_rows, score_answers
 from pipelines.shipping import pack, unpack
 from pipelines.stage import no_arguments, run_stage, tracked
 from ssvos.config import Config
+from ssvos.files import write_text
 from ssvos.training import first_network
 
 
@@ -26,11 +28,14 @@ def main() -> None:
     first_network(config)  # weights that are not there are found before any worker starts
     with cluster():
         _answer_all(config, layout, out)
-    answered = [name for name in METHODS if (out / name).is_dir()]
-    with tracked("scoring frames", len(answered) * count_truth(layout)) as advance:
-        scores = {name: score(config, layout, out / name, advance) for name in answered}
+        answers = {name: out / name for name in METHODS if (out / name).is_dir()}
+        with tracked("scoring videos", len(answers) * count_videos(layout)) as advance:
+            videos = score_answers(config, layout, answers, advance)
+    scores = {name: figures(config, layout, own) for name, own in videos.items()}
     result = {name: {source: _brief(one) for source, one in scores.get(name, {}).items()} for name in METHODS}
     write_json(layout.yardsticks, result)
+    rows = [{"answer": name} | row for name, own in videos.items() for row in frame_rows(own)]
+    write_text(layout.yardstick_frames, csv_text(rows, ("answer", *COLUMNS)))
     tracking.write(Records.read(params, layout).yardsticks())
     print(f"{layout.yardsticks}: " + ", ".join(METHODS))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ssvos.config import ModelConfig
+from ssvos.config import LossConfig, ModelConfig
 from ssvos.files import atomic_path
 from ssvos.models.network import Network
 
@@ -18,7 +18,7 @@ _FORMAT = "ssvos-checkpoint-1"
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """Where a checkpoint comes from: variant, stage, data, held-out score, training size; plain values only."""
+    """Where a checkpoint comes from: variant, stage, data, held-out score, loss, training size; plain values only."""
 
     model: ModelConfig
     about: dict[str, Any]
@@ -28,6 +28,11 @@ class CheckpointInfo:
         """(height, width) the network was trained at, None where unknown."""
         height, width = self.about.get("height", 0), self.about.get("width", 0)
         return (height, width) if height and width else None
+
+    @property
+    def loss(self) -> LossConfig:
+        """What it was trained with; the default where unknown."""
+        return LossConfig.model_validate(self.about.get("loss", {}))
 
 
 def save_checkpoint(path: Path, weights: dict[str, torch.Tensor], model: ModelConfig, about: dict[str, Any]) -> None:

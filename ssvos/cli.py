@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from ssvos import __version__
+
+_SHOWN = 100  # faults that are told one by one
 
 app = typer.Typer(
     name="ssvos",
@@ -25,6 +27,18 @@ class Protocol(StrEnum):
     davis2016 = "davis2016"
     davis2017_unsupervised = "davis2017-unsupervised"
     youtube_vos = "youtube-vos"
+
+
+class Benchmark(StrEnum):
+    davis2017_testdev = "davis2017-testdev"
+    youtube_vos = "youtube-vos"
+
+
+class Convention(StrEnum):
+    after_entry = "after_entry"
+    after_entry_listed_only = "after_entry_listed_only"
+    from_entry = "from_entry"
+    after_entry_without_last = "after_entry_without_last"
 
 
 class Layout(StrEnum):
@@ -104,41 +118,101 @@ def _label_paths(folder: Path) -> list[Path]:
 def evaluate(
     gt: Annotated[Path, typer.Argument(help="Folder <seq>/<frame>.png of true masks.")],
     pred: Annotated[Path, typer.Argument(help="Folder <seq>/<frame>.png of predicted masks.")],
-    json_out: Annotated[Path, typer.Option("--json", help="Where the scores are written.")],
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the scores there.")] = None,
+    frames_out: Annotated[Path | None, typer.Option("--frames", help="Write J and F of each frame there, CSV.")] = None,
     protocol: Annotated[Protocol, typer.Option(help="Whose rules.")] = Protocol.davis2017,
     meta: Annotated[Path | None, typer.Option(help="youtube-vos: valid/meta.json.")] = None,
     train_meta: Annotated[Path | None, typer.Option(help="youtube-vos: train/meta.json.")] = None,
+    convention: Annotated[
+        Convention | None, typer.Option(help="youtube-vos: which frames of an object count; after_entry by default.")
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="File with a sequence a line; all by default.")] = None,
 ) -> None:
-    """Score predicted masks by a benchmark's rules.
+    """Score predicted masks by a benchmark's rules: a table in percent, a row an object and one of all.
 
     Example: ssvos evaluate DAVIS/Annotations/480p masks/ --split DAVIS/ImageSets/2017/val.txt --json scores.json
     """
-    import json
+    from ssvos.evaluation import planned, score
+    from ssvos.metrics.sequence_folders import unscored
 
-    from ssvos.data.videos import read_list
-    from ssvos.files import require_writable, write_text
-    from ssvos.metrics import davis, youtube_vos
+    is_youtube_vos = protocol is Protocol.youtube_vos
+    if is_youtube_vos and (meta is None or train_meta is None):
+        raise typer.BadParameter("youtube-vos needs --meta and --train-meta")
+    if not is_youtube_vos and (meta or train_meta or convention):
+        raise typer.BadParameter("--meta, --train-meta and --convention are of --protocol youtube-vos")
+    if json_out and json_out == frames_out:
+        raise typer.BadParameter("--json and --frames name one file")
+    evaluation = planned(protocol, gt, pred, split, meta, train_meta, convention or Convention.after_entry)
+    typer.echo(score(evaluation, json_out, frames_out, _tracked))
+    outputs = [path for path in (json_out, frames_out) if path]
+    for line in unscored(pred, [task.sequence for task in evaluation.tasks], split is not None, outputs):
+        typer.echo(f"note: {line}", err=True)
 
-    if split and not split.is_file():
-        raise FileNotFoundError(f"{split}: no such list; give a text file with a sequence a line")
-    sequences = read_list(split) if split else None
-    require_writable(json_out)
-    with _tracked("scoring frames", None) as advance:
-        if protocol is Protocol.youtube_vos:
-            if meta is None or train_meta is None:
-                raise typer.BadParameter("youtube-vos needs --meta and --train-meta")
-            scores = youtube_vos.evaluate_youtube_vos(gt, pred, meta, train_meta, sequences=sequences, on_frame=advance)
-        else:
-            score = {
-                Protocol.davis2017: davis.evaluate_davis2017,
-                Protocol.davis2016: davis.evaluate_davis2016,
-                Protocol.davis2017_unsupervised: davis.evaluate_davis2017_unsupervised,
-            }[protocol]
-            scores = score(gt, pred, sequences, advance)
-    write_text(json_out, json.dumps(scores, indent=2) + "\n")
-    for name, value in scores["global"].items():
-        typer.echo(f"{name:<10} {'-' if value is None else format(100 * value, '.1f')}")
+
+@app.command()
+def submit(
+    pred: Annotated[Path, typer.Argument(help="Folder <seq>/<frame>.png of predicted masks.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="Where the zip is written.")],
+    benchmark: Annotated[Benchmark, typer.Option(help="Whose server.")],
+    data: Annotated[Path, typer.Option(help="The benchmark's data: DAVIS's folder, or YouTube-VOS's `valid`.")],
+) -> None:
+    """Check predicted masks, name every fault, and write the zip that a benchmark's server takes.
+
+    Example: ssvos submit masks/ out.zip --benchmark davis2017-testdev --data DAVIS
+    """
+    from ssvos.files import require_writable
+    from ssvos.submission import TOP_FOLDERS, find_faults, wanted_masks, write_zip
+
+    if out.suffix != ".zip":
+        raise ValueError(f"{out}: a submission is a zip; give a name that ends in .zip")
+    if out.resolve().is_relative_to(pred.resolve()):
+        raise ValueError(f"{out}: lies in {pred}, beside the masks; choose another folder")
+    require_writable(out)
+    wanted = wanted_masks(benchmark, data)
+    total = sum(len(video.frames) for video in wanted)
+    with _tracked("checking masks", total) as advance:
+        faults = find_faults(pred, wanted, advance)
+    if faults:
+        _refuse(faults)
+    with _tracked("writing masks", total) as advance:
+        made = write_zip(pred, wanted, out, TOP_FOLDERS[benchmark], advance)
+    typer.echo(f"{out}: {made.num_sequences} sequences, {made.num_frames} frames, {made.num_bytes} bytes")
+    typer.echo(f"sha256 {made.sha256}")
+    if made.num_left_out:
+        typer.echo(f"left out: {made.num_left_out} masks of frames that the server does not ask for")
+
+
+def _refuse(faults: list[str]) -> NoReturn:
+    """Exit status 1 with a line for each of several faults, as many as a person would read, and their number."""
+    for fault in faults[:_SHOWN]:
+        typer.echo(f"ssvos: {fault}", err=True)
+    if len(faults) > _SHOWN:
+        typer.echo(f"ssvos: and {len(faults) - _SHOWN} more", err=True)
+    if len(faults) > 1:
+        typer.echo(f"ssvos: {len(faults)} faults; nothing was written", err=True)
+    raise typer.Exit(1)
+
+
+@app.command()
+def split(
+    meta: Annotated[Path, typer.Argument(metavar="TRAIN_META", help="meta.json of YouTube-VOS's training set.")],
+    out: Annotated[Path, typer.Argument(help="A new folder, in YouTube-VOS's layout: train/ and valid/.")],
+    unseen_share: Annotated[
+        float, typer.Option(help="Share of the categories that train nothing (the benchmark: 26 of 91).")
+    ] = 0.29,
+    val_share: Annotated[float, typer.Option(help="Share of the other videos that is held out.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+) -> None:
+    """Hold a validation set with seen and unseen categories out of YouTube-VOS's training set.
+
+    Example: ssvos split YouTube-VOS/train/meta.json heldout/ --unseen-share 0.29 --val-share 0.1 --seed 0
+    """
+    from ssvos.category_split import write_split
+
+    made = write_split(meta, out, unseen_share, val_share, seed)
+    typer.echo(f"{out}/train: {len(made.train)} videos, {len(made.seen)} categories")
+    typer.echo(f"{out}/valid: {len(made.valid)} videos, {len(made.valid_unseen)} with one of the unseen categories:")
+    typer.echo(", ".join(made.unseen))
 
 
 @app.command()
@@ -152,6 +226,12 @@ def segment(
     foreground_bias: Annotated[
         float, typer.Option(help="Taken off the object's log-odds: larger gives tighter masks.")
     ] = 0.0,
+    refine: Annotated[
+        int, typer.Option(min=0, help="Rounds of dense-CRF inference, which follow the image's edges; 0: none.")
+    ] = 5,
+    online: Annotated[
+        int, typer.Option(min=0, help="Steps of learning from the scribble before segmenting: slower, often better.")
+    ] = 0,
     full_size: Annotated[
         bool, typer.Option("--full-size", help="Frames at their own size, not at that of training.")
     ] = False,
@@ -160,9 +240,15 @@ def segment(
 
     Example: ssvos segment frames/ --scribble scribble.png --checkpoint checkpoint.pt --out masks/ --overlay
     """
+    from ssvos.config import OnlineConfig, PredictConfig, RefinementConfig
     from ssvos.segment_video import segment_video
 
-    count = segment_video(source, scribble, checkpoint, out, device, overlay, full_size, foreground_bias, _tracked)
+    settings = PredictConfig(
+        foreground_bias=foreground_bias,
+        refinement=RefinementConfig(iterations=refine),
+        online=OnlineConfig(steps=online),
+    )
+    count = segment_video(source, scribble, checkpoint, out, device, overlay, full_size, settings, _tracked)
     typer.echo(f"{count} masks in {out}")
 
 

@@ -43,7 +43,10 @@ class SyntheticConfig(FrozenConfig):
 class SourceConfig(FrozenConfig):
     """One data set: where it lies, how it is laid out, which lists of it train and judge.
 
+    val: empty for a source that trains alone, of which nothing is held out either.
     weight: how often its clips are drawn for training, relative to the other sources.
+    scribble_every, dense_every: of a training video's labelled frames, counted from its first, every so manieth keeps
+    its scribble as target, and every so manieth (0: none) has its dense mask as target in place of it.
     """
 
     name: Name
@@ -52,6 +55,8 @@ class SourceConfig(FrozenConfig):
     train: str = "train"
     val: str = "val"
     weight: Positive = 1.0
+    scribble_every: Count = 1
+    dense_every: Annotated[int, Field(ge=0)] = 0
 
 
 class DataConfig(FrozenConfig):
@@ -72,6 +77,8 @@ class DataConfig(FrozenConfig):
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         names = [source.name for source in self.sources]
+        if not any(source.val for source in self.sources):
+            raise ValueError(f"no source has a list to judge, so none is held out; name val of {names[0]}")
         for source in self.sources:
             if names.count(source.name) > 1:
                 raise ValueError(f"two sources are named {source.name}; rename one")
@@ -208,7 +215,11 @@ class StageConfig(FrozenConfig):
     average: decay a step of the running average of weights that is judged and kept, not the last ones (0: off).
     patience: epochs without a better held-out score before the stage ends early (0: never).
     holdout_frames: how many frames of a held-out video are scored after each epoch (0: all).
-    precision: of the network in training; the appearance model and the loss are always in single precision.
+    precision: of the network in training; the appearance model and the loss are always in single precision. float16,
+    with its loss scaled against underflow, is for GPUs alone.
+    accumulate: parts of a batch that go through the network one after the other, for one step of the optimizer.
+    save_every: steps after which the state is saved within an epoch as well (0: at its end alone).
+    start: a checkpoint to begin with; empty: stage 1 with new weights, stage 2 with stage 1's.
     """
 
     epochs: Count = 80
@@ -229,13 +240,20 @@ class StageConfig(FrozenConfig):
     average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     holdout_frames: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    accumulate: Count = 1
+    save_every: Annotated[int, Field(ge=0)] = 0
+    start: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> "StageConfig":
         if self.clips_per_epoch < self.batch_clips:
             raise ValueError(
                 f"clips_per_epoch {self.clips_per_epoch} is less than one batch of {self.batch_clips}; raise it"
+            )
+        if self.batch_clips % self.accumulate:
+            raise ValueError(
+                f"batch_clips {self.batch_clips} is no multiple of accumulate {self.accumulate}; change one of them"
             )
         return self
 
@@ -258,9 +276,17 @@ class AugmentConfig(FrozenConfig):
 
 
 class TrainConfig(FrozenConfig):
-    """Both stages and what they share."""
+    """Both stages and what they share.
+
+    deterministic: PyTorch's deterministic algorithms alone, an error where it has none. compile: torch.compile; where
+    that fails training goes on without it. skip_nonfinite: batches of a stage that may be left out because their loss
+    is not finite, before it stops.
+    """
 
     seed: int = 0
+    deterministic: bool = False
+    compile: bool = False
+    skip_nonfinite: Annotated[int, Field(ge=0)] = 0
     augment: AugmentConfig = AugmentConfig()
     stage1: StageConfig = StageConfig()
     stage2: StageConfig = StageConfig(
@@ -277,6 +303,31 @@ class TrainConfig(FrozenConfig):
     )
 
 
+class OnlineConfig(FrozenConfig):
+    """Online learning from a video's own first scribble before it is segmented: `steps` of Adam on clips of
+    `clip_frames` variations of that frame, with the loss of training. 0 steps: off.
+    """
+
+    steps: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Positive = 1e-3
+    clip_frames: Annotated[int, Field(ge=2)] = 3
+    seed: int = 0
+    augment: AugmentConfig = AugmentConfig(scale_min=0.8, scale_max=1.3, rotation=15.0, colour=0.3)
+
+
+class RefinementConfig(FrozenConfig):
+    """Mean-field inference of the dense CRF on every mask; the state keeps the network's own. 0 iterations: off.
+
+    weight: of agreement with the pixels around, beside the network's log-probabilities. sigma_xy, sigma_rgb: (13)'s
+    bandwidths, the first in shares of the frame's height.
+    """
+
+    iterations: Annotated[int, Field(ge=0)] = 0
+    weight: Positive = 6.0
+    sigma_xy: Annotated[float, Field(ge=0.02, le=1.0)] = 0.125
+    sigma_rgb: Annotated[float, Field(ge=3.0, le=255.0)] = 13.0
+
+
 class PredictConfig(FrozenConfig):
     """Frames are resized to height x width for the network (0: stage 2's), masks back to the frame's own size.
 
@@ -286,23 +337,53 @@ class PredictConfig(FrozenConfig):
     """
 
     foreground_bias: float = 0.0
+    refinement: RefinementConfig = RefinementConfig()
+    online: OnlineConfig = OnlineConfig()
     height: Annotated[int, Field(ge=0)] = 0
     width: Annotated[int, Field(ge=0)] = 0
 
 
 class RangeConfig(FrozenConfig):
-    """Where a searched parameter may lie; `log`: drawn evenly over its logarithm."""
+    """Where a searched parameter may lie: from `low` to `high`, both included, or one of `choices`.
 
-    low: float
-    high: float
+    log: drawn evenly over its logarithm. num: points of the range that a grid takes, both ends among them; 0: none.
+    """
+
+    low: float | None = None
+    high: float | None = None
     log: bool = True
+    num: Annotated[int, Field(ge=0)] = 0
+    choices: Annotated[tuple[bool | int | float | str, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "RangeConfig":
+        if self.choices:
+            if self.low is not None or self.high is not None or self.num:
+                raise ValueError("has choices and a range; give one of them")
+            if len(set(self.choices)) < max(2, len(self.choices)):
+                raise ValueError("has fewer than two different choices, or one twice; correct them")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("has no range; give low and high, or choices")
         if not self.low < self.high:
             raise ValueError(f"low {self.low} must be below high {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"low {self.low} must be above 0 where log is true")
+        if self.num == 1:
+            raise ValueError("num 1 is no grid; give at least 2")
+        return self
+
+
+class ResourcesConfig(FrozenConfig):
+    """What a trial of the search takes, or each of its workers; below one GPU several trials share it."""
+
+    cpus: Positive = 1.0
+    gpus: Annotated[float, Field(ge=0.0)] = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> "ResourcesConfig":
+        if self.gpus > 1 and self.gpus % 1:
+            raise ValueError(f"gpus {self.gpus} is neither a whole number nor a part of one GPU; round it")
         return self
 
 
@@ -310,15 +391,24 @@ class TuneConfig(FrozenConfig):
     """The search (Table II): `trials` settings of the parameters in `space`, the first one the present values.
 
     variant: whose parameters are searched. trial: overrides that make a trial cheap, as under `variants`.
-    space: dotted keys and their ranges. grace: epochs, of both stages together, before a weak trial may be stopped;
-    reduction: of the trials that reach a rung, one in so many goes on (ASHA).
+    space: dotted keys and their ranges. algorithm: `tpe` (Optuna), `random`, `grid` (all combinations, not above
+    `trials`), or `pbt`, a population of `trials` that copies its best members every `perturb` epochs. seconds: of the
+    whole search, 0 without end. resources: of a trial, or of each of its `workers` where it is a DDP run; none: one GPU,
+    or one CPU. scheduler: `asha` stops weak trials, other than in `pbt`; grace: epochs, of both stages together, before
+    one may be stopped; reduction: of the trials that reach a rung, one in so many goes on.
     """
 
     variant: str = "ours"
+    algorithm: Literal["tpe", "random", "grid", "pbt"] = "tpe"
+    scheduler: Literal["asha", "none"] = "asha"
     trials: Count = 16
+    seconds: Annotated[float, Field(ge=0.0)] = 0.0
     seed: int = 0
     grace: Count = 2
     reduction: Annotated[int, Field(ge=2)] = 3
+    perturb: Count = 1
+    workers: Annotated[int, Field(ge=0)] = 0
+    resources: ResourcesConfig | None = None
     trial: dict[str, Any] = {}
     space: dict[str, RangeConfig] = {
         "train.stage1.learning_rate": RangeConfig(low=1e-5, high=1e-3),

@@ -1,4 +1,7 @@
-"""Choosing a device by name."""
+"""Choosing a device by name, and how PyTorch computes on it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -16,3 +19,35 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices; use cpu or auto")
     return device
+
+
+def require_precision(precision: str, device: torch.device) -> None:
+    """ValueError for float16 on a CPU, where it would be slower than float32 and no more exact than bfloat16."""
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError("precision float16 is for GPUs alone; on a CPU use float32 or bfloat16")
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Inside, PyTorch uses deterministic algorithms alone; ValueError for an operator that has none."""
+    if not wanted:
+        yield
+        return
+    was_on, only_warned = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    had_benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        if "determinis" not in reason.lower():
+            raise
+        remedy = "set CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment" if "CUBLAS" in reason else "set it to false"
+        raise ValueError(f"train.deterministic: {reason.split(', but')[0][:200]}; {remedy}") from error
+    finally:
+        torch.backends.cudnn.benchmark = had_benchmark
+        torch.use_deterministic_algorithms(was_on, warn_only=only_warned)

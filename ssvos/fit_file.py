@@ -8,15 +8,17 @@ import pyarrow as pa
 from ssvos.config import Config, FitFile, parse, read_yaml
 from ssvos.data.index import labelled_frames, read_index, write_index
 from ssvos.data.preparation import Tracked, prepare, source_roots
-from ssvos.device import choose_device
+from ssvos.device import choose_device, require_precision
 from ssvos.files import require_writable
+from ssvos.progress import EpochReport, Kept, Progress, run_digest, to_bytes
 from ssvos.run_folder import write_run
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
 from ssvos.training import first_network, fit, require_clips, training_data
 
 
 def fit_from_file(path: Path, say: Callable[[str], None], tracked: Tracked, device: str = "auto") -> Path:
-    """Train the stage that a YAML file names; returns the checkpoint's path.
+    """Train the stage that a YAML file names; returns the checkpoint's path. Begun before with the same file and data,
+    and interrupted, it goes on from the state that it left beside its output.
 
     The file holds the keys of params.yaml (`variants` may stay and is left out of account) and a `fit` section
     (ssvos.config.FitConfig), whose paths count from the file's folder. All that is given is read before anything is
@@ -29,7 +31,10 @@ def fit_from_file(path: Path, say: Callable[[str], None], tracked: Tracked, devi
     out = folder / request.out
     config = Config.model_validate(settings.model_dump(exclude={"fit"}, mode="json"))
     stage, place = getattr(config.train, request.stage), choose_device(device)
-    network = first_network(config, folder / request.start if request.start else "")
+    require_precision(stage.precision, place)
+    given = request.start or stage.start
+    start = [folder / Path(given).expanduser()] if given else []
+    network = first_network(config, *start)
     require_writable(out / "checkpoint.pt")
     roots = source_roots(config, out / "embedded", folder)
     index = folder / request.index if request.index else out / "index.parquet"
@@ -42,8 +47,30 @@ def fit_from_file(path: Path, say: Callable[[str], None], tracked: Tracked, devi
         _write_scribbles(labelled_frames(table), roots, config, scribbles, tracked)
     data = training_data(index, scribbles, roots, config)
     say(f"{len(data.fit.videos)} videos to train on, {len(data.holdout.videos)} held out, choosing by {data.choose_by}")
-    progress = fit(network, data, config, stage, place, lambda epoch: say(epoch.line(request.stage, stage.epochs)))
-    return write_run(out, progress, config, request.stage, variant="")
+    kept = _kept(out, run_digest(config, request.stage, [index, scribbles, *start]), say)
+    resume = kept.read()
+    if resume:
+        say(f"going on from {resume.place()}")
+
+    def save(progress: Progress) -> None:
+        kept.write(to_bytes(progress, kept.digest))
+
+    def report(epoch: EpochReport) -> None:
+        save(epoch.progress)
+        say(epoch.line(request.stage, stage.epochs))
+
+    progress = fit(network, data, config, stage, place, report, resume, save=save, say=say)
+    checkpoint = write_run(out, progress, config, request.stage, variant="")
+    kept.remove()
+    return checkpoint
+
+
+def _kept(out: Path, digest: str, say: Callable[[str], None]) -> Kept:
+    """Where the state of this run lies; those of others in the same folder are told and left alone."""
+    kept = Kept(out / f"resume-{digest}.pt", digest)
+    for path in sorted({*out.glob("resume-*.pt")} - {kept.path, kept.before}):
+        say(f"{path}: of other parameters or data, not gone on from")
+    return kept
 
 
 def _write_scribbles(frames: pa.Table, roots: dict[str, Path], config: Config, path: Path, tracked: Tracked) -> None:

@@ -7,13 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ssvos.config import LossConfig, PredictConfig
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.index import IndexedVideo
 from ssvos.labels import binary_scribbles, object_ids
 from ssvos.models.network import Network, State, Trunk
+from ssvos.online import learn_online
+from ssvos.refinement import refine
 
 SMALLEST = 32  # pixels: below it the padding would be larger than the frame
 _CLAMP = 1e-7
+_PLAIN, _LOSS = PredictConfig(), LossConfig()
 
 
 def aggregate(foreground: Tensor) -> Tensor:
@@ -33,12 +37,18 @@ def aggregate(foreground: Tensor) -> Tensor:
 class VideoSegmenter:
     """Takes frames one by one and gives each one's mask; objects begin on the frame of their first scribble.
 
-    size: (height, width) that frames are brought to for the network; None: each frame's own.
-    foreground_bias: taken off the foreground's log-odds of the masks given out; the state keeps its own.
+    size: (height, width) that frames are brought to for the network; None: each frame's own. config: what is done
+    beside the network's pass, nothing by default; its height and width are not looked at. loss: of online learning.
     """
 
-    def __init__(self, network: Network, size: tuple[int, int] | None = None, foreground_bias: float = 0.0):
-        self.network, self.size, self.foreground_bias = network.eval(), size, foreground_bias
+    def __init__(
+        self,
+        network: Network,
+        size: tuple[int, int] | None = None,
+        config: PredictConfig = _PLAIN,
+        loss: LossConfig = _LOSS,
+    ):
+        self.network, self.size, self.config, self.loss = network.eval(), size, config, loss
         self.device = next(network.parameters()).device
         self._groups: list[tuple[tuple[int, ...], State]] = []
 
@@ -50,14 +60,19 @@ class VideoSegmenter:
             raise ValueError(f"frame is {height}x{width}; the network needs at least {SMALLEST} pixels a side")
         inner = self.size or (height, width)
         small = resize_frame(frame, *inner)
+        if scribble is not None:
+            scribble = resize_scribble(scribble, *inner)
+            if self.config.online.steps and not self._groups and object_ids(scribble):
+                # objects that come later are not learnt: the state of the earlier ones is this network's
+                self.network = learn_online(self.network, small, scribble, self.config.online, self.loss)
         tensor = torch.from_numpy(np.ascontiguousarray(small)).to(self.device).permute(2, 0, 1)[None].float() / 255
         trunk = self.network.encode(tensor)
         if scribble is not None:
-            self._begin(trunk, resize_scribble(scribble, *inner))
+            self._begin(trunk, scribble)
         if not self._groups:
             return np.zeros((height, width), np.uint8)
         ids, foreground = self._advance(trunk, inner)
-        probs = aggregate(foreground)
+        probs = refine(aggregate(foreground), tensor, self.config.refinement)
         if inner != (height, width):
             probs = interpolate(probs[None], size=(height, width), mode="bilinear", align_corners=False)[0]
         best = probs.argmax(dim=0).cpu().numpy()
@@ -79,7 +94,7 @@ class VideoSegmenter:
             self._groups[k] = (group_ids, state)
             ids += group_ids
             odds = (logits[:, 1] - logits[:, 0])[:, : inner[0], : inner[1]]
-            planes.append((odds - self.foreground_bias).sigmoid())
+            planes.append((odds - self.config.foreground_bias).sigmoid())
         return ids, torch.cat(planes)
 
 
@@ -88,13 +103,14 @@ def segment(
     frames: Iterable[np.ndarray],
     scribbles: Mapping[int, np.ndarray],
     size: tuple[int, int] | None = None,
-    foreground_bias: float = 0.0,
+    config: PredictConfig = _PLAIN,
+    loss: LossConfig = _LOSS,
 ) -> Iterator[np.ndarray]:
-    """Masks (H, W) uint8 of a video, frame by frame.
+    """Masks (H, W) uint8 of a video, frame by frame; size, config and loss as `VideoSegmenter` has them.
 
     frames: (H, W, 3) uint8 RGB each; scribbles: by frame number, (H, W) with 255 unknown; usually {0: scribble}.
     """
-    segmenter = VideoSegmenter(network, size, foreground_bias)
+    segmenter = VideoSegmenter(network, size, config, loss)
     for number, frame in enumerate(frames):
         yield segmenter(frame, scribbles.get(number))
 

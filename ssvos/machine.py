@@ -66,6 +66,16 @@ def resident_bytes() -> int:
     told = Path("/proc/self/statm")
     if told.is_file():
         return int(told.read_text().split()[1]) * resource.getpagesize()
+    return peak_bytes()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held, in bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage's figure holds that of the process which started this one
+        told = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if told:
+            return int(told[0][1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

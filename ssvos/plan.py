@@ -17,7 +17,7 @@ from ssvos.video_counts import SourceCounts, count_sources
 STAGES = ("stage1", "stage2")
 _ASSUMED_SIZE, _ASSUMED_OBJECTS = (480, 854), 2  # of videos that are not there yet
 # Seconds around the work of a stage, measured on two CPU cores: starting Ray, PyTorch and MLflow, writing, DVC itself.
-_START_TRAINING, _START_SEARCH, _START_MASKS, _START_SCORES, _START_REST = 38.0, 30.0, 18.0, 6.0, 50.0
+_START_TRAINING, _START_SEARCH, _START_MASKS, _START_SCORES, _START_REST = 38.0, 30.0, 18.0, 6.0, 58.0
 # Seconds a megapixel of the videos' own frames takes on one core: checking it, scribbling it, a yardstick's mask of an
 # object on it, scoring that of one variant.
 _CHECKING, _SCRIBBLING, _YARDSTICK, _SCORING = 0.03, 0.04, 0.6, 0.03
@@ -174,7 +174,7 @@ class _Costs:
             for name in STAGES
         }
         on_gpu = max(self.memory(stage, 1, True) for stage in (train.stage1, train.stage2))
-        return VariantPlan(self.probe, costs, self._masks(), on_gpu)
+        return VariantPlan(self.probe, costs, self.masks(), on_gpu)
 
     def training(self, stage: StageConfig, workers: int) -> float:
         """Seconds of a stage without scoring: reading and steps, one after the other, as a worker does them."""
@@ -203,12 +203,16 @@ class _Costs:
         tensors += self.probe.state_bytes(stage.average > 0, workers > 1)
         return _GPU_OVERHEAD * tensors + _GPU_CONTEXT if on_gpu else _CPU_OVERHEAD * tensors + self.probe.resting
 
-    def _masks(self) -> float:
+    def masks(self) -> float:
         stage, given = self.config.train.stage2, self.config.predict
         px = (given.height or stage.height) * (given.width or stage.width)
         videos = [length for source in self.sources or () for length in source.judged]
         workers = max(1, min(len(videos), self.machine.num_gpus or self.machine.cpus))
-        return sum(videos) / workers * (self.probe.segmenting.at(px) + self._reading(stage))
+        frame = self.probe.segmenting.at(px) + self.probe.refining.at(px) + self._reading(stage)
+        # every object has a clip of its own in a step, and the loss is taken on all its frames
+        length, objects = given.online.clip_frames, max(1, round(_objects(self.sources)))
+        learning = given.online.steps * objects * self.probe.step_seconds(px, length, length)
+        return (sum(videos) * frame + len(videos) * learning) / workers
 
     def _regularized(self, stage: StageConfig) -> int:
         return min(stage.regularized_frames or stage.clip_frames, stage.clip_frames)

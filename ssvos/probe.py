@@ -20,6 +20,7 @@ from ssvos.losses.dense_crf import regularizer
 from ssvos.losses.joint import joint_loss
 from ssvos.machine import resident_bytes
 from ssvos.models.network import STRIDE, Network
+from ssvos.refinement import refine
 from ssvos.smooth_frames import FRAMES, smooth_frames, strokes
 
 _SMALL_SIDE = 48
@@ -53,7 +54,8 @@ class Probe:
     """Costs of one network and loss. `px` is the number of pixels of all clips of a batch at one point of time.
 
     training: seconds a frame of `px`, forward and backward; regularizer: those of a regularised frame on top, against
-    px ** power. update: seconds of an optimizer step. segmenting: seconds a frame of `px` with all objects.
+    px ** power. update: seconds of an optimizer step. segmenting: seconds a frame of `px` with all objects;
+    refining: on top of it, of the masks that are given out.
     saved: bytes a frame of `px` keeps for the backward pass; regularizer_saved: those of a regularised one on top.
     resting: bytes a process holds besides the network when all its libraries are loaded. parameters, trainable: counts.
     """
@@ -62,6 +64,7 @@ class Probe:
     regularizer: Line
     update: float
     segmenting: Line
+    refining: Line
     saved: Line
     regularizer_saved: Line
     power: int
@@ -112,6 +115,7 @@ def probe(config: Config, size: tuple[int, int], source: tuple[int, int], object
         regularizer=energy,
         update=_update_seconds(network, trainable, device),
         segmenting=Line.through(px, tuple(_segmenting_seconds(network, s, source, objects) for s in sizes)),
+        refining=Line.through(px, tuple(_refining_seconds(config, s, objects, device) for s in sizes)),
         saved=Line.through(px, tuple(w.bytes / FRAMES for w in without)),
         regularizer_saved=energy_saved,
         power=power,
@@ -240,6 +244,14 @@ def _segmenting_seconds(network: Network, size: tuple[int, int], source: tuple[i
     seconds = _seconds(work, device) / FRAMES
     network.train()
     return seconds
+
+
+def _refining_seconds(config: Config, size: tuple[int, int], objects: int, device: torch.device) -> float:
+    if not config.predict.refinement.iterations:
+        return 0.0
+    frame = torch.from_numpy(smooth_frames(size)[:1]).to(device).permute(0, 3, 1, 2).float() / 255
+    probs = torch.full((objects + 1, *size), 1 / (objects + 1), device=device)
+    return _seconds(lambda: refine(probs, frame, config.predict.refinement), device)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

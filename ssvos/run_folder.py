@@ -22,6 +22,7 @@ def write_run(out: Path, progress: Progress, config: Config, stage: str, variant
         "epoch": progress.best_epoch,
         "chosen_by": progress.chosen_by,
         "holdout_score": progress.best_score,
+        "loss": config.loss.model_dump(mode="json"),
     }
     save_checkpoint(out / "checkpoint.pt", progress.best_weights, config.model, about)
     text = io.StringIO()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ssvos.checkpoint import load_checkpoint
+from ssvos.config import PredictConfig
 from ssvos.data.clips import read_frame
 from ssvos.data.preparation import Tracked
 from ssvos.data.validation import measure_image
@@ -48,15 +49,15 @@ def segment_video(
     device: str,
     with_overlay: bool,
     full_size: bool,
-    foreground_bias: float,
+    config: PredictConfig,
     tracked: Tracked,
 ) -> int:
     """Write masks (and overlay.mp4) to `out`; returns the number of frames.
 
     All that is given is opened to its end, and all that will be written is tried, before anything is written.
     """
-    if not math.isfinite(foreground_bias):
-        raise ValueError(f"--foreground-bias {foreground_bias}: is no number; give one, for example 0.5")
+    if not math.isfinite(config.foreground_bias):
+        raise ValueError(f"--foreground-bias {config.foreground_bias}: is no number; give one, for example 0.5")
     network, info = load_checkpoint(checkpoint)
     network.to(choose_device(device))
     footage = _open(source, tracked)
@@ -70,7 +71,7 @@ def segment_video(
     video = VideoWriter(out / "overlay.mp4", footage.rate) if with_overlay else nullcontext()
     frames, shown = _twice(footage.frames(source, first))
     with tracked("segmenting", len(names)) as advance, video as writer:
-        for name, mask in zip(names, segment(network, frames, {0: labels}, size, foreground_bias), strict=True):
+        for name, mask in zip(names, segment(network, frames, {0: labels}, size, config, info.loss), strict=True):
             write_labels(out / f"{name}.png", mask)
             if writer:
                 writer.write(overlay(shown[0], mask))

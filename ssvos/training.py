@@ -3,67 +3,34 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ssvos.checkpoint import difference, load_checkpoint
 from ssvos.config import Config, StageConfig
 from ssvos.data.augment import resize_scribble
-from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, read_frame
+from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision, read_frame, read_mask
 from ssvos.data.index import IndexedVideo, read_index, videos_of
+from ssvos.device import deterministic
 from ssvos.inference import segment
-from ssvos.labels import object_ids, read_labels
-from ssvos.losses.joint import JointLoss, joint_loss
+from ssvos.labels import object_ids
+from ssvos.learner import Learner, copied, loss_terms
+from ssvos.losses.joint import JointLoss
+from ssvos.machine import peak_bytes
 from ssvos.metrics.region import region_similarity
 from ssvos.models.network import Network
+from ssvos.progress import EpochReport, Progress
+from ssvos.ranks import mean_over_ranks, rank, world_size
 from ssvos.scribbles.store import read_store
 
 log = logging.getLogger(__name__)
-LOSS_TERMS = ("loss", "partial_cross_entropy", "auxiliary", "regularizer")
-
-
-@dataclass
-class Progress:
-    """What a stage carries from epoch to epoch; plain values and tensors, so that it saves and loads safely."""
-
-    epoch: int = 0  # epochs done
-    chosen_by: str = ""
-    best_score: float = float("-inf")
-    best_epoch: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    weights: dict[str, Tensor] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    average: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One epoch's row of the history, its speed, and the progress from which the run can go on."""
-
-    row: dict[str, float]
-    clips_per_second: float
-    progress: Progress
-
-    def line(self, label: str, epochs: int) -> str:
-        """What a person reads while it runs."""
-        row = self.row
-        name = "J" if self.progress.chosen_by == "J" else "score"
-        best = "  best" if self.progress.best_epoch == row["epoch"] else ""
-        return (
-            f"{label}  epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  "
-            f"held-out {name} {row['holdout_score']:.3f}  {self.clips_per_second:.1f} clips/s{best}"
-        )
+LOSS_TERMS = ("loss", *JointLoss._fields[1:])
 
 
 @dataclass(frozen=True)
@@ -85,12 +52,16 @@ def training_data(index: Path, scribbles: Path, roots: Mapping[str, Path], confi
         chosen = [video for video in videos if video.split == split]
         if not chosen:
             raise ValueError(f"{index}: no sequence of split {split!r}; prepare the data again")
-        parts[split] = ClipSource(chosen, roots, weights, store)
+        parts[split] = ClipSource(chosen, roots, weights, store, _supervision(config) if split == "train" else {})
     return TrainingData(parts["train"], parts["holdout"], _choose_by(parts["holdout"].videos))
 
 
 def _choose_by(videos: Sequence[IndexedVideo]) -> str:
     return "J" if all(any(f.mask_path for f in video.frames[1:]) for video in videos) else "loss"
+
+
+def _supervision(config: Config) -> dict[str, Supervision]:
+    return {s.name: Supervision(s.scribble_every, s.dense_every) for s in config.data.sources}
 
 
 def require_clips(index: pa.Table, config: Config, stage: StageConfig, scribbles: Path | None = None) -> None:
@@ -111,9 +82,13 @@ def require_clips(index: pa.Table, config: Config, stage: StageConfig, scribbles
         if missing:
             raise ValueError(f"{scribbles}: has none of {'/'.join(min(missing)[1:])}; make the scribbles again")
     parts = {split: [video for video in videos if video.split == split] for split in ("train", "holdout")}
-    for split, chosen in parts.items():
-        if split == "train" or _choose_by(chosen) == "loss":
-            ClipSource(chosen, {}, weights, {}).draw(stage, config.train.seed, 0)
+    for source in config.data.sources:
+        own = [video for video in parts["train"] if video.dataset == source.name]
+        if source.dense_every and not any(frame.mask_path for video in own for frame in video.frames):
+            raise ValueError(f"data.sources: {source.name} has no dense mask to train on; set its dense_every to 0")
+    ClipSource(parts["train"], {}, weights, {}, _supervision(config)).draw(stage, config.train.seed, 0)
+    if _choose_by(parts["holdout"]) == "loss":
+        ClipSource(parts["holdout"], {}, weights, {}).draw(stage, config.train.seed, 0)
 
 
 def first_network(config: Config, start: str | Path = "") -> Network:
@@ -136,137 +111,132 @@ def fit(
     report: Callable[[EpochReport], None],
     resume: Progress | None = None,
     num_loaders: int = 0,
+    save: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = log.warning,
 ) -> Progress:
     """Train one stage and keep the weights of the best held-out score.
 
     In an initialised process group every rank calls this with the same arguments; a global batch is shared out by
     rank, so that the same clips make up a step whatever the number of workers.
-    report: called on every rank after each epoch; the progress it is given goes on changing afterwards.
-    resume: a progress to go on from. num_loaders: reading processes.
+    report: called on every rank after each epoch; save: on every rank after each `save_every` steps of an epoch. The
+    progress that they are given goes on changing afterwards. resume: a progress to go on from, of either.
+    num_loaders: reading processes. say: takes a line of what goes wrong and does not stop the training.
     Raises ValueError if the batch cannot be shared out, FloatingPointError if the loss is not finite.
     """
-    if stage.batch_clips % _world_size():
+    if stage.batch_clips % (world_size() * stage.accumulate):
+        parts = f" in {stage.accumulate} parts" if stage.accumulate > 1 else ""
         raise ValueError(
-            f"batch_clips {stage.batch_clips} cannot be shared by {_world_size()} workers; "
-            "make it a multiple of their number"
+            f"batch_clips {stage.batch_clips} cannot be shared by {world_size()} workers{parts}; "
+            f"make it a multiple of {world_size() * stage.accumulate}"
         )
     # gradients of a saturated softmax underflow; denormal numbers would make CPU convolutions several times slower
     torch.set_flush_denormal(True)
-    network.to(device)
-    optimizer = torch.optim.Adam(_groups(network, stage.weight_decay), lr=stage.learning_rate, fused=True)
     progress = resume or Progress(chosen_by=data.choose_by)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(stage.average)) if stage.average else None
-    if progress.epoch:
-        network.load_state_dict(progress.weights)
-        optimizer.load_state_dict(progress.optimizer)
-        if average:
-            average.load_state_dict(progress.average)
-    learner = _Learner(_distribute(network), network, optimizer, average)
-    while progress.epoch < stage.epochs and not _exhausted(progress, stage):
-        started = time.perf_counter()
-        row, num_clips = _train_epoch(learner, data.fit, config, stage, device, progress.epoch, num_loaders)
-        speed = num_clips / (time.perf_counter() - started)
-        row |= holdout_score(learner.judged, data, config, stage, device)
-        _record(progress, row, learner)
-        report(EpochReport(row, speed, progress))
+    with deterministic(config.train.deterministic):
+        learner = Learner(network, config, stage, torch.device(device), say)
+        if progress.weights:
+            learner.load(progress)
+        while progress.epoch < stage.epochs and not _exhausted(progress, stage):
+            row, speed = _train_epoch(learner, data.fit, progress, num_loaders, save)
+            row |= holdout_score(learner.judged, data, config, stage, device)
+            _record(progress, row, learner)
+            report(EpochReport(row, speed, progress))
     return progress
 
 
-def _groups(network: Network, weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters that learn, with the decay of each group.
-
-    Paper gap: attention begins at gamma = 0, where its other weights have no gradient. Adam brings any gradient to one
-    size, the decay's as well when it stands alone: it would take them to 0 within a few hundred steps, before gamma has
-    moved. So they do not decay.
-    """
-    decayed, kept = [], []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            (kept if name.startswith("attention.") else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
-
-
-@dataclass(frozen=True)
-class _Learner:
-    """model: the network, wrapped for DDP where there are several workers; average: its running average, if any."""
-
-    model: nn.Module
-    network: Network
-    optimizer: torch.optim.Optimizer
-    average: AveragedModel | None
-
-    @property
-    def judged(self) -> Network:
-        """The weights that are scored and kept."""
-        return self.average.module if self.average else self.network
-
-
 def _train_epoch(
-    learner: _Learner,
+    learner: Learner,
     source: ClipSource,
-    config: Config,
-    stage: StageConfig,
-    device: torch.device | str,
-    epoch: int,
+    progress: Progress,
     num_loaders: int,
-) -> tuple[dict[str, float], int]:
-    model, optimizer = learner.model, learner.optimizer
-    model.train()
+    save: Callable[[Progress], None] | None,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Take the steps that are left of an epoch -> its row of the history, and the speed of these steps."""
+    config, stage, epoch, first = learner.config, learner.stage, progress.epoch, progress.step
+    learner.model.train()
     specs = source.draw(stage, config.train.seed, epoch)
     steps = len(specs) // stage.batch_clips
     if steps == 0:
         raise ValueError(f"clips_per_epoch {stage.clips_per_epoch} is less than one batch of {stage.batch_clips}")
-    totals = torch.zeros(len(LOSS_TERMS), dtype=torch.float64)
-    for step, batch in enumerate(_batches(source, specs, config, stage, num_loaders)):
-        rate = _learning_rate(stage, epoch, epoch * steps + step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        share = min(1.0, (epoch * steps + step) / stage.ramp) if stage.ramp else 1.0
-        moved = {name: value.to(device) for name, value in batch.items()}
-        optimizer.zero_grad(set_to_none=True)  # before the forward pass, which then has their memory
-        terms = _loss(model, moved, config, stage.auxiliary_weight, share, stage.precision)
-        _require_finite(terms.total, epoch, step, specs, stage.batch_clips, source.videos)
-        terms.total.backward()
-        if stage.max_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), stage.max_norm)
-        optimizer.step()
-        if learner.average:
-            learner.average.update_parameters(learner.network)
-        totals += torch.tensor([float(term.detach()) for term in terms], dtype=torch.float64)
-    means = _mean_over_ranks(totals / steps)
-    row = {"epoch": epoch + 1, "learning_rate": rate}
-    return row | dict(zip(LOSS_TERMS, means.tolist(), strict=True)), steps * stage.batch_clips
+    sums = torch.tensor(progress.sums or [0.0] * (len(LOSS_TERMS) + 1), dtype=torch.float64)
+    watch = _Watch(learner.device)
+    batches = _batches(source, specs[first * stage.batch_clips :], config, stage, num_loaders)
+    for step, batch in enumerate(watch.waiting(batches), first):
+        taken = epoch * steps + step
+        share = min(1.0, taken / stage.ramp) if stage.ramp else 1.0
+        terms = learner.step(batch, _learning_rate(stage, epoch, taken), share)
+        if torch.isfinite(terms[0]):
+            sums += torch.cat([terms, torch.ones(1, dtype=torch.float64)])
+        else:
+            clips = _named(specs[step * stage.batch_clips :][: stage.batch_clips], source.videos)
+            _leave_out(learner, progress, f"loss is {float(terms[0])} in epoch {epoch + 1}, step {step + 1} ({clips})")
+        if save and stage.save_every and (step + 1) % stage.save_every == 0:
+            progress.step, progress.sums = step + 1, mean_over_ranks(sums).tolist()
+            learner.store(progress)
+            save(progress)
+    means = mean_over_ranks(sums)
+    row = {"epoch": epoch + 1, "learning_rate": _learning_rate(stage, epoch, epoch * steps + steps - 1)}
+    row |= dict(zip(LOSS_TERMS, (means[:-1] / means[-1]).tolist(), strict=True))
+    return row, watch.speed((steps - first) * stage.batch_clips)
 
 
-def _loss(
-    model: nn.Module,
-    batch: dict[str, Tensor],
-    config: Config,
-    auxiliary_weight: float,
-    share: float = 1.0,
-    precision: str = "float32",
-) -> JointLoss:
-    """share: of the regularizer's weight."""
-    loss = config.loss.model_copy(update={"weight": share * config.loss.weight})
-    frames = batch["frames"]
-    with torch.autocast(frames.device.type, getattr(torch, precision), enabled=precision != "float32"):
-        prediction = model(frames, batch["scribble"])
-    return joint_loss(prediction, frames, batch["target"], loss, auxiliary_weight, batch["regularized"])
+class _Watch:
+    """Takes the time of an epoch's steps, that of waiting for their batches, and the memory they take."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.started, self.waited = device, time.perf_counter(), 0.0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def waiting(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
+    def speed(self, num_clips: int) -> dict[str, float]:
+        """The figures of EpochReport; memory is the device's, on a CPU that of the process since it began."""
+        seconds = time.perf_counter() - self.started
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else peak_bytes()
+        return {
+            "clips_per_second": num_clips / seconds,
+            "data_wait_share": self.waited / seconds,
+            "peak_memory_gb": peak / 1e9,
+        }
+
+
+def _leave_out(learner: Learner, progress: Progress, fault: str) -> None:
+    """Count a batch that is left out; FloatingPointError if it is one too many."""
+    limit = learner.config.train.skip_nonfinite
+    if progress.skipped == limit:
+        also = f", after {limit} batches left out" if limit else ""
+        raise FloatingPointError(f"{fault}{also}; lower learning_rate or set max_norm")
+    progress.skipped += 1
+    if rank() == 0:
+        learner.say(f"{fault}; batch left out, {progress.skipped} of at most {limit}")
+
+
+def _named(specs: Sequence[ClipSpec], videos: Sequence[IndexedVideo]) -> str:
+    return ", ".join(f"{videos[s.video].sequence} frames {s.positions[0]}-{s.positions[-1]}" for s in specs)
 
 
 def _batches(
     source: ClipSource, specs: Sequence[ClipSpec], config: Config, stage: StageConfig, num_loaders: int
 ) -> Iterator[dict[str, Tensor]]:
     """This rank's share of every global batch, in order."""
-    size, rank, world = stage.batch_clips, _rank(), _world_size()
-    share = size // world
+    size, share = stage.batch_clips, stage.batch_clips // world_size()
     mine = [
         spec
         for start in range(0, len(specs) - size + 1, size)
-        for spec in specs[start + rank * share : start + (rank + 1) * share]
+        for spec in specs[start + rank() * share : start + (rank() + 1) * share]
     ]
     dataset = ClipDataset(source, mine, stage, config.train.augment, config.model.input_share)
-    return iter(DataLoader(dataset, batch_size=share, num_workers=num_loaders, shuffle=False))
+    # a generator of its own: the loader would draw from the global one, whose state a resumed run must find as it was
+    generator = torch.Generator()
+    return iter(DataLoader(dataset, share, num_workers=num_loaders, shuffle=False, generator=generator))
 
 
 @torch.no_grad()
@@ -276,13 +246,13 @@ def holdout_score(
     """Held-out quality, larger is better: `holdout_score`, the mean J over objects of frames 1.. where the videos have
     masks, else minus the partial cross-entropy of fixed clips. The videos are shared out by rank."""
     network.eval()
-    videos = data.holdout.videos[_rank() :: _world_size()]
+    videos = data.holdout.videos[rank() :: world_size()]
     if data.choose_by == "J":
         scores = [score for video in videos for score in _video_scores(network, video, data.holdout, stage)]
         total = torch.tensor([sum(scores), len(scores)], dtype=torch.float64)
     else:
         total = _holdout_loss(network, data.holdout, config, stage, device)
-    total = _mean_over_ranks(total)
+    total = mean_over_ranks(total)
     return {"holdout_score": float(total[0] / total[1].clamp(min=1e-9))}
 
 
@@ -299,16 +269,10 @@ def _video_scores(network: Network, video: IndexedVideo, source: ClipSource, sta
     for frame, mask in zip(frames, segment(network, images, {0: first}), strict=True):
         if frame.mask_path is None or frame is frames[0]:
             continue
-        truth = _nearest(read_labels(root / frame.mask_path), height, width)
+        truth = read_mask(root / frame.mask_path, height, width)
         for i in ids:
             scores[i].append(region_similarity(truth == i, mask == i))
     return [float(np.mean(values)) for values in scores.values() if values]
-
-
-def _nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(int)
-    columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(int)
-    return mask[rows[:, None], columns]
 
 
 def _holdout_loss(
@@ -316,30 +280,24 @@ def _holdout_loss(
 ) -> Tensor:
     """(minus summed pCE, number of clips) of clips that are the same in every epoch."""
     fixed = stage.model_copy(update={"clips_per_epoch": 4 * len(source.videos)})
-    specs = source.draw(fixed, config.train.seed, 0)[_rank() :: _world_size()]
+    specs = source.draw(fixed, config.train.seed, 0)[rank() :: world_size()]
     dataset = ClipDataset(source, specs, stage, type(config.train.augment)(flip=0.0), config.model.input_share)
-    plain = config.model_copy(update={"loss": config.loss.model_copy(update={"regularizer": "none"})})
+    plain = config.loss.model_copy(update={"regularizer": "none"})
     total = torch.zeros(2, dtype=torch.float64)
     for item in dataset:
         batch = {name: value[None].to(device) for name, value in item.items()}
-        loss = _loss(network, batch, plain, auxiliary_weight=0.0).partial_cross_entropy
+        loss = loss_terms(network, batch, plain, auxiliary_weight=0.0).partial_cross_entropy
         total += torch.tensor([-float(loss), 1.0], dtype=torch.float64)
     return total
 
 
-def _record(progress: Progress, row: dict[str, float], learner: _Learner) -> None:
-    progress.epoch += 1
+def _record(progress: Progress, row: dict[str, float], learner: Learner) -> None:
+    progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
     progress.history.append(row)
-    progress.weights = _copied(learner.network)
-    progress.optimizer = learner.optimizer.state_dict()
-    progress.average = _copied(learner.average) if learner.average else {}
+    learner.store(progress)
     if not progress.best_weights or row["holdout_score"] > progress.best_score:
         progress.best_score, progress.best_epoch = row["holdout_score"], progress.epoch
-        progress.best_weights = _copied(learner.judged)
-
-
-def _copied(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+        progress.best_weights = copied(learner.judged)
 
 
 def _exhausted(progress: Progress, stage: StageConfig) -> bool:
@@ -349,41 +307,3 @@ def _exhausted(progress: Progress, stage: StageConfig) -> bool:
 def _learning_rate(stage: StageConfig, epoch: int, step: int) -> float:
     warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     return stage.learning_rate * stage.decay**epoch * warm
-
-
-def _require_finite(
-    loss: Tensor, epoch: int, step: int, specs: Sequence[ClipSpec], size: int, videos: Sequence[IndexedVideo]
-) -> None:
-    if torch.isfinite(loss):
-        return
-    batch = specs[step * size : (step + 1) * size]
-    named = ", ".join(f"{videos[s.video].sequence} frames {s.positions[0]}-{s.positions[-1]}" for s in batch)
-    raise FloatingPointError(
-        f"loss is {float(loss.detach())} in epoch {epoch + 1}, step {step + 1} ({named}); "
-        "lower learning_rate or set max_norm"
-    )
-
-
-def _distribute(network: Network) -> nn.Module:
-    if _world_size() == 1:
-        return network
-    # with the fine mask as state the coarse classifier is used by the auxiliary loss alone, which may be off
-    unused = network.config.state == "fine"
-    return DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=unused)
-
-
-def _mean_over_ranks(values: Tensor) -> Tensor:
-    if _world_size() == 1:
-        return values
-    on_gpu = dist.get_backend() == "nccl"
-    moved = values.float().cuda() if on_gpu else values.clone()
-    dist.all_reduce(moved)
-    return moved.cpu().to(values.dtype) / _world_size()
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

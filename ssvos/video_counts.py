@@ -46,17 +46,17 @@ def count_sources(config: Config) -> tuple[SourceCounts, ...] | None:
 def _embedded(source: SourceConfig, config: Config) -> SourceCounts:
     made = config.synthetic
     names = dict(zip(SPLITS, (made.num_train, made.num_val), strict=True))
-    asked = (source.train, source.val, config.data.holdout_split or source.train)
+    asked = (source.train, source.val, config.data.holdout_split or source.train) if source.val else (source.train,)
     if missing := [name for name in asked if name not in names]:
         raise FaultyData([f"{missing[0]}: the embedded data set has no such list; choose one of {', '.join(names)}"])
     trained = [f"{source.train}-{index:03d}" for index in range(names[source.train])]
-    held = hold_out(trained, config.data.holdout_fraction, config.data.seed)
+    held = hold_out(trained, config.data.holdout_fraction, config.data.seed) if source.val else ()
     length = (made.num_frames,)
     return SourceCounts(
         source,
         train=length * (len(trained) - len(held)),
         holdout=length * len(held),
-        judged=length * names[source.val],
+        judged=length * names[source.val] if source.val else (),
         size=(made.height, made.width),
         has_masks=True,
         objects=(1 + made.max_objects) / 2,
@@ -65,21 +65,23 @@ def _embedded(source: SourceConfig, config: Config) -> SourceCounts:
 
 def _on_disk(source: SourceConfig, config: Config) -> SourceCounts:
     source = source.model_copy(update={"root": str(Path(source.root).expanduser())})
-    own_list = config.data.holdout_split
-    lists = (source.train, *([own_list] if own_list else []), source.val)
+    own_list = config.data.holdout_split if source.val else ""
+    lists = [name for name in (source.train, own_list, source.val) if name]
     listed, faults = list_videos([source], {source.name: lists})
     if faults:
         raise FaultyData(faults)
     by_list = {name: [video for _, video in listed if video.split == name] for name in lists}
     trained = {video.sequence: video for video in by_list[source.train]}
-    if own_list:
+    if not source.val:
+        held = set()
+    elif own_list:
         held = {video.sequence for video in by_list[own_list]}
     else:
         held = hold_out(sorted(trained), config.data.holdout_fraction, config.data.seed)
     chosen_from = {video.sequence: video for video in by_list[own_list or source.train]}
     holdout = [chosen_from[name] for name in sorted(held)]
-    judged = by_list[source.val]
-    size, objects = _sample(source, [*judged, *holdout])
+    judged = by_list.get(source.val, [])
+    size, objects = _sample(source, [*judged, *holdout] or list(trained.values()))
     return SourceCounts(
         source,
         train=_lengths([video for name, video in trained.items() if name not in held]),

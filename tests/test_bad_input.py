@@ -246,7 +246,7 @@ def spoilt(path: str, spoil: Callable[[str], object], **fit) -> Callable[[], Non
     return change
 
 
-TABLE3 = "pipelines.table3"
+TABLE3, TABLES = "pipelines.table3", "pipelines.paper_tables"
 ROWS = "seeds: [0]\nrows: [pce, pce_sa, pce_psa, pce_nl, pce_cca, pce_ss, pce_dcrf, full]\n"
 
 
@@ -268,6 +268,8 @@ STUDIES = [
     (TABLE3, studied(), "yardsticks.json: no such file; `dvc repro` makes it"),
     (TABLE3, studied("{"), "yardsticks.json: not readable as JSON … makes it again"),
     (TABLE3, studied('{"empty": {}}'), "yardsticks.json: no DAVIS-2017 scores of a single source"),
+    (TABLES, studied("[]"), "yardsticks.json: not a result (it has no scores); `dvc repro` makes it again"),
+    (TABLES, studied('{"empty": {"s": 1}}'), "yardsticks.json: not a result (s: "),
 ]
 CHECKPOINTS = [
     (command, spoilt(path, spoil, start=FIRST if path == FIRST else ""), f"{path}: {words}")
@@ -378,6 +380,20 @@ LATER = [
 ]
 
 EVALUATE, SCRIBBLE = "ssvos evaluate gt pred --json scores.json", "ssvos scribble gt out"
+
+
+def moved(old: str, new: str) -> None:
+    Path(new).parent.mkdir(parents=True, exist_ok=True)
+    Path(old).rename(new)
+
+
+def entered_last() -> None:
+    """The only video's objects are listed from its last frame on."""
+    shutil.copytree("yt/val/Annotations/v", "pred/v")
+    objects = {"1": {"category": "cat", "frames": ["00003"]}}
+    write("yt/val/meta.json", json.dumps({"videos": {"v": {"objects": objects}}}))
+
+
 YOUTUBE = f"{EVALUATE} --protocol youtube-vos --train-meta yt/train/meta.json --meta"
 SCORED = [
     (EVALUATE, lambda: gone("pred"), "pred: no such folder of predictions"),
@@ -385,16 +401,32 @@ SCORED = [
     (EVALUATE, lambda: gone("pred/b/00002.png"), "pred/b/00002.png: no prediction for this annotated frame"),
     (EVALUATE, lambda: write_labels("pred/b/00002.png", a_mask(1, size=(9, 9))), "prediction is 9 x 9 pixels"),
     (EVALUATE, lambda: write_labels("pred/b/00002.png", a_mask(3)), "predicted id 3, but ids end at 2"),
+    (EVALUATE, lambda: an_image("pred/b/00002.png"), "pred/b/00002.png: a label image must be … is RGB"),
+    (EVALUATE, lambda: cut("pred/b/00002.png"), "pred/b/00002.png: not a readable image"),
+    (EVALUATE, lambda: gone("gt"), "gt: no such folder of annotations"),
+    (EVALUATE, lambda: gone("gt/a", "gt/b"), "gt: no sequence to score"),
+    (EVALUATE, lambda: [gone(f"gt/b/{t:05d}.png") for t in range(4)], "gt/b: no annotation in this folder"),
+    (EVALUATE, lambda: [gone(f"gt/b/{t:05d}.png") for t in range(1, 4)], "gt/b: 1 annotated frames; at least 3 needed"),
+    (EVALUATE, lambda: write("gt/notes.txt"), "gt/notes.txt: expected only folders <sequence>/"),
+    (EVALUATE, lambda: write("gt/b/notes.txt"), "gt/b/notes.txt: expected only annotations"),
+    (EVALUATE.replace(" pred", " set"), lambda: None, "sequences lie deeper, some in set/Annotations/480p;"),
+    (EVALUATE.replace("gt pred", "gt pred/a"), lambda: None, "pred/a: holds frames, not sequences; give the folder"),
+    (EVALUATE.replace("gt", "gt/a"), lambda: None, "gt/a: holds frames, not sequences; give the folder above"),
+    (EVALUATE.replace("gt", "set/Annotations"), lambda: None, "sequences lie deeper, some in set/Annotations/480p;"),
+    (EVALUATE.replace("pred", "up"), lambda: moved("pred", "up/x"), "sequences lie deeper, some in up/x;"),
+    (f"{EVALUATE} --frames gt", lambda: None, "gt: is a folder; give the name of a file"),
     (EVALUATE, lambda: renamed("gt/b/00002.png", ".PNG"), "gt/b/00002.PNG: expected only annotations"),
     (EVALUATE, lambda: write_labels("gt/a/00000.png", a_mask()), "gt/a/00000.png: no object in the first annotation"),
     (f"{EVALUATE} --split no.txt", lambda: None, "no.txt: no such list"),
     (f"{EVALUATE} --split l.txt", lambda: write("l.txt", "../gt/a\n"), "l.txt: '../gt/a' is no sequence"),
+    (f"{EVALUATE} --split l.txt", lambda: write("l.txt", "\n"), "l.txt: the list is empty"),
     (f"{EVALUATE} --split l.txt", lambda: write("l.txt", "zebra\n"), "gt/zebra: no annotations of this sequence"),
     (EVALUATE.replace("scores.json", "gt"), lambda: None, "gt: is a folder; give the name of a file"),
     (f"{EVALUATE}/x", lambda: None, "scores.json/x: cannot be written … scores.json is a file"),
     (f"{YOUTUBE} no.json", lambda: None, "no.json: no such file; expected the meta.json"),
     (f"{YOUTUBE} l.json", lambda: write("l.json", "{"), "l.json: not a YouTube-VOS meta.json"),
     (f"{YOUTUBE} yt/val/meta.json", lambda: None, "yt/val/meta.json: video 'a' is not listed"),
+    (YOUTUBE.replace("gt", "yt/val/Annotations") + " yt/val/meta.json", entered_last, "no object of yt/val/meta.json"),
     (SCRIBBLE, lambda: gone("gt"), "gt: no such folder"),
     (SCRIBBLE, lambda: (gone("gt"), Path("gt").mkdir()), "gt: holds no <seq>/<frame>.png"),
     (SCRIBBLE, lambda: write_labels("gt/0.png", a_mask(1)), "gt/0.png: lies beside the sequences"),
@@ -403,6 +435,67 @@ SCORED = [
     (SCRIBBLE.replace("out", "gt"), lambda: None, "gt: lies in gt, scribbles would take the masks' places"),
     (SCRIBBLE.replace("out", "gt/s"), lambda: None, "gt/s: lies in gt"),
     (SCRIBBLE, lambda: write("out/b"), "out/b/00000.png: cannot be written … out/b is a file"),
+]
+
+
+def sent(spoil: Callable[[], object] = lambda: None) -> Callable[[], None]:
+    """`pred` answers test-dev's two sequences, but for what is spoilt."""
+    return lambda: (write(f"{LISTS}/test-dev.txt", "a\nb\n"), spoil())
+
+
+def a_folder_too_many(path: str) -> None:
+    Path(path).rename("moved")
+    Path(path).mkdir()
+    Path("moved").rename(f"{path}/deep")
+
+
+def other_colours(path: str) -> None:
+    image = Image.fromarray(a_mask(1))
+    image.putpalette([0, 0, 0, 9, 9, 9])
+    image.save(path)
+
+
+def train_meta(categories: dict[str, str]) -> Callable[[], None]:
+    """A meta.json whose videos have these categories, a letter each."""
+    videos = {
+        video: {"objects": {str(k): {"category": c, "frames": []} for k, c in enumerate(found, 1)}}
+        for video, found in categories.items()
+    }
+    return lambda: write("yt/train/meta.json", json.dumps({"videos": videos}))
+
+
+SUBMIT = "ssvos submit pred out.zip --benchmark davis2017-testdev --data set"
+SUBMITTED = [
+    (SUBMIT.replace(".zip", ".rar"), sent(), "out.rar: a submission is a zip"),
+    (SUBMIT.replace("out.zip", "pred/out.zip"), sent(), "pred/out.zip: lies in pred, beside the masks"),
+    (SUBMIT.replace("set", "no"), sent(), "no: no such folder; name the benchmark's data set"),
+    (SUBMIT.replace("davis2017-testdev", "youtube-vos"), sent(), "set/meta.json: no such file; name YouTube-VOS's"),
+    (SUBMIT, lambda: None, "test-dev.txt: no such list; choose one of train, val"),
+    (SUBMIT, sent(lambda: gone(f"{MASKS}/a")), "480p/a: its frames or its first annotation are missing"),
+    (SUBMIT, sent(lambda: gone("pred")), "pred: no such folder; expected <seq>/<frame>.png below it"),
+    (SUBMIT, sent(lambda: a_folder_too_many("pred")), "pred: the sequences lie deeper, in pred/deep"),
+    (SUBMIT, sent(lambda: a_folder_too_many("pred/b")), "pred/b/deep: is a folder too many … to pred/b"),
+    (SUBMIT, sent(lambda: write("pred/b/Thumbs.db")), "pred/b/Thumbs.db: is nothing that the benchmark asks for"),
+    (SUBMIT, sent(lambda: write_labels("pred/0.png", a_mask())), "pred/0.png: lies beside the sequences"),
+    (SUBMIT, sent(lambda: gone("pred/b")), "pred/b: missing, the benchmark has this sequence"),
+    (SUBMIT, sent(lambda: (gone("pred/b"), Path("pred/b").mkdir())), "pred/b: holds none of the 4 masks"),
+    (SUBMIT, sent(lambda: gone("pred/b/00003.png")), "pred/b/00003.png: missing, the benchmark wants this frame"),
+    (SUBMIT, sent(lambda: an_image("pred/b/00003.png")), "pred/b/00003.png: a label image must be … is RGB"),
+    (SUBMIT, sent(lambda: Image.fromarray(a_mask(1, 2)).save("pred/b/00003.png")), "b/00003.png: is a grey PNG"),
+    (SUBMIT, sent(lambda: other_colours("pred/b/00003.png")), "b/00003.png: its palette is neither DAVIS's nor"),
+    (SUBMIT, sent(lambda: write_labels("pred/b/00003.png", a_mask(1, size=(24, 32)))), "mask is 24x32, its frame"),
+    (SUBMIT, sent(lambda: write_labels("pred/b/00003.png", a_mask(3))), "unknown object 3, this sequence has 1, 2"),
+    (SUBMIT, sent(lambda: write("out.zip/x")), "out.zip: is a folder"),
+]
+SPLIT = "ssvos split yt/train/meta.json held"
+SPLITTING = [
+    (SPLIT, lambda: None, "yt/train/meta.json: too few categories, 1; at least 2"),
+    (SPLIT, train_meta({"v": "ab", "w": "ab"}), "yt/train/meta.json: no category leaves half of the videos"),
+    (SPLIT, train_meta({"v": "a", "w": "b"}), "yt/train/meta.json: each video is the last of a seen category"),
+    (SPLIT, train_meta({"../v": "a", "w": "b"}), "yt/train/meta.json: '../v' is no video"),
+    (SPLIT.replace("held", "set"), train_meta({"v": "a", "w": "b"}), "set: is there already; choose another folder"),
+    (f"{SPLIT} --val-share 1.5", lambda: None, "--val-share 1.5: is no share"),
+    (SPLIT.replace("train", "no"), lambda: None, "yt/no/meta.json: no such file; expected the meta.json"),
 ]
 
 
@@ -420,7 +513,7 @@ def call(command: str, monkeypatch, capfd) -> tuple[int, str]:
     return left.value.code, capfd.readouterr().err
 
 
-ALL = [*DATA, *PARAMS, *STUDIES, *CHECKPOINTS, *SEGMENTED, *SURROUNDINGS, *LATER, *SCORED]
+ALL = [*DATA, *PARAMS, *STUDIES, *CHECKPOINTS, *SEGMENTED, *SURROUNDINGS, *LATER, *SCORED, *SUBMITTED, *SPLITTING]
 
 
 @pytest.mark.parametrize(("command", "spoil", "words"), ALL)
@@ -444,6 +537,8 @@ def test_one_line_names_the_fault_and_nothing_changes(command, spoil, words, pla
         "ssvos evalute gt pred",
         "ssvos scribble gt out --width 0",
         "ssvos evaluate gt pred --json scores.json --protocol davis2018",
+        "ssvos evaluate gt pred --json new.json --frames new.json",
+        "ssvos evaluate gt pred --json new.json --convention from_entry",
         "ssvos segment clip --out out",
         "pipelines.predict",
         "pipelines.train --variant ours --stage stage3",

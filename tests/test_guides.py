@@ -9,7 +9,7 @@ import pytest
 from sandbox import PROJECT, make_project, run
 
 DATA_GUIDES = ("own-scribbles", "davis", "youtube-vos")
-GUIDES = (*DATA_GUIDES, "tuning", "comparing", "cluster")
+GUIDES = (*DATA_GUIDES, "tuning", "comparing", "cluster", "submitting")
 _BLOCK = re.compile(r"^```(sh|python)( no-run)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TINY_PRESET = """# @package _global_
 defaults:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import make_network
 
+from ssvos.config import PredictConfig
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.inference import VideoSegmenter, aggregate, segment, starting_scribbles
 
@@ -198,7 +199,7 @@ def test_a_video_is_judged_with_the_scribbles_on_which_its_objects_begin(objects
 
 def test_a_bias_tightens_the_masks_and_leaves_the_state_alone(lively):
     frames, first = video(), {0: scribble(ids=(1,))}
-    plain, tight = VideoSegmenter(lively), VideoSegmenter(lively, foreground_bias=0.2)
+    plain, tight = VideoSegmenter(lively), VideoSegmenter(lively, config=PredictConfig(foreground_bias=0.2))
     areas = []
     for t, frame in enumerate(frames):
         wide, narrow = plain(frame, first.get(t)), tight(frame, first.get(t))

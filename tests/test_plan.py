@@ -12,7 +12,7 @@ from conftest import TINY_MODEL, TINY_STAGE, TinyData, changed
 
 from ssvos import plan
 from ssvos.cli import main
-from ssvos.config import Config, DataConfig, SourceConfig, read_yaml
+from ssvos.config import Config, DataConfig, OnlineConfig, PredictConfig, SourceConfig, read_yaml
 from ssvos.data.index import read_index
 from ssvos.data.preparation import sequences_by_split
 from ssvos.losses.joint import joint_loss
@@ -34,6 +34,7 @@ BY_HAND = Probe(
     regularizer=Line(0.002, 1e-7),
     update=0.006,
     segmenting=Line(0.005, 1e-6),
+    refining=Line(0.003, 2e-6),
     saved=Line(0.0, 200.0),
     regularizer_saved=Line(0.0, 300.0),
     power=1,
@@ -97,6 +98,17 @@ def test_scoring_time_counts_held_out_frames_after_every_epoch(tiny_config, tiny
     # without masks: four clips a video, of five frames, forward only
     bare = replace(three, has_masks=False)
     assert costs(tiny_config, [bare]).scoring(STAGE, 1) == pytest.approx(3 * 12 * 5 * (0.02 / 3 + 0.001))
+
+
+def test_masks_take_a_pass_and_the_refinement_a_frame_and_the_online_steps_a_video(
+    tiny_config, tiny_data, free_reading
+):
+    (counts,) = count_sources(on_disk(tiny_data))
+    two = replace(counts, judged=(10, 20), objects=2.0)
+    predict = PredictConfig(height=100, width=100, online=OnlineConfig(steps=4, clip_frames=3))
+    config = tiny_config.model_copy(update={"predict": predict})
+    frame, step = 0.005 + 0.01 + 0.003 + 0.02 + 0.001, 3 * (0.02 + 0.003) + 0.006
+    assert costs(config, [two]).masks() == pytest.approx((30 * frame + 2 * 4 * 2 * step) / 2)
 
 
 def test_memory_is_activations_and_state(tiny_config):

@@ -39,7 +39,7 @@ def prepare(config: Config, roots: dict[str, Path], tracked: Tracked) -> pa.Tabl
     sources = [source.model_copy(update={"root": str(roots[source.name])}) for source in config.data.sources]
     made = [source for source in sources if source.layout == "embedded"]
     for source in made:
-        unknown = {source.train, source.val, config.data.holdout_split or source.train} - set(SPLITS)
+        unknown = set(_lists(source, config)) - set(SPLITS)
         if unknown:
             said = f"{source.name} is embedded and has no list {min(unknown)}"
             raise FaultyData([f"data.sources: {said}; it has {' and '.join(SPLITS)}"])
@@ -56,14 +56,25 @@ def prepare(config: Config, roots: dict[str, Path], tracked: Tracked) -> pa.Tabl
 
 def _checked(sources: list[SourceConfig], config: Config, tracked: Tracked) -> pa.Table:
     """The index of some sources, by the names of their lists."""
-    lists = [config.data.holdout_split] if config.data.holdout_split else []
-    videos, faults = list_videos(sources, {s.name: (s.train, *lists, s.val) for s in sources})
+    videos, faults = list_videos(sources, {source.name: _lists(source, config) for source in sources})
     with tracked("checking frames", sum(len(video.frames) for _, video in videos)) as advance:
         return index_table([index_video(root, video, advance) for root, video in videos], faults)
 
 
+def _lists(source: SourceConfig, config: Config) -> list[str]:
+    """The lists that are read of a source; one that judges nothing serves training alone."""
+    return (
+        [name for name in (source.train, config.data.holdout_split, source.val) if name]
+        if source.val
+        else [source.train]
+    )
+
+
 def _with_roles(table: pa.Table, sources: list[SourceConfig], config: Config) -> pa.Table:
-    """Rename the lists to what they are for; without a list of its own the held-out part is drawn from training."""
+    """Rename the lists to what they are for; without a list of its own the held-out part is drawn from training.
+
+    Nothing is held out of a source that judges nothing.
+    """
     rows = table.select(["dataset", "split", "sequence"]).to_pylist()
     role: dict[tuple[str, str, str], str] = {}
     for source in sources:
@@ -71,7 +82,9 @@ def _with_roles(table: pa.Table, sources: list[SourceConfig], config: Config) ->
         names = {
             split: {row["sequence"] for row in own if row["split"] == split} for split in (source.train, source.val)
         }
-        if config.data.holdout_split:
+        if not source.val:
+            held = set()
+        elif config.data.holdout_split:
             held = {row["sequence"] for row in own if row["split"] == config.data.holdout_split}
             names[source.train] -= held
             if not names[source.train]:

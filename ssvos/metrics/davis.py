@@ -4,28 +4,33 @@ Common to all: an object's J and F are kept per frame; over its frames come mean
 object of every sequence counts the same in the global figures. All figures are fractions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ssvos.labels import BACKGROUND, UNLABELLED, read_labels
 from ssvos.metrics.object_scores import (
+    Evaluation,
     OnFrame,
     SequenceScores,
+    Task,
     advance,
-    annotated_frames,
-    find_sequences,
-    read_pair,
-    require_predictions,
+    score_foreground,
     score_masks,
     score_objects,
     stack_scores,
 )
+from ssvos.metrics.sequence_folders import annotated_frames, find_sequences, read_pair, require_predictions
 
 RECALL_THRESHOLD = 0.5
 MAX_PROPOSALS = 20
+
+
+Protocol = Literal["davis2017", "davis2016", "davis2017-unsupervised"]
 
 
 def evaluate_davis2017(
@@ -38,21 +43,39 @@ def evaluate_davis2017(
     returns:   see `summarize`; what counts is in `score_sequence`
     Raises FileNotFoundError or ValueError, before anything is scored where a folder or file is missing.
     """
-    return _evaluate(score_sequence, _inner_frames, gt_dir, pred_dir, sequences, on_frame)
+    return summarize(davis_evaluation("davis2017", gt_dir, pred_dir, sequences).score(on_frame))
 
 
 def evaluate_davis2016(
     gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None = None, on_frame: OnFrame | None = None
 ) -> dict:
     """DAVIS-2016 scores: one object a sequence (`score_sequence_davis2016`); else as `evaluate_davis2017`."""
-    return _evaluate(score_sequence_davis2016, _inner_frames, gt_dir, pred_dir, sequences, on_frame)
+    return summarize(davis_evaluation("davis2016", gt_dir, pred_dir, sequences).score(on_frame))
 
 
 def evaluate_davis2017_unsupervised(
     gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None = None, on_frame: OnFrame | None = None
 ) -> dict:
     """DAVIS-2017 unsupervised scores (`score_sequence_unsupervised`); else as `evaluate_davis2017`."""
-    return _evaluate(score_sequence_unsupervised, annotated_frames, gt_dir, pred_dir, sequences, on_frame)
+    return summarize(davis_evaluation("davis2017-unsupervised", gt_dir, pred_dir, sequences).score(on_frame))
+
+
+def davis_evaluation(
+    protocol: Protocol, gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None = None
+) -> Evaluation:
+    """What an evaluation by a DAVIS protocol has to do; raises as `evaluate_davis2017` before anything is scored."""
+    score, scored_frames = {
+        "davis2017": (score_sequence, _inner_frames),
+        "davis2016": (score_sequence_davis2016, _inner_frames),
+        "davis2017-unsupervised": (score_sequence_unsupervised, annotated_frames),
+    }[protocol]
+    gt_dir, pred_dir = Path(gt_dir), Path(pred_dir)
+    tasks = []
+    for name in find_sequences(gt_dir, pred_dir, sequences):
+        frames = scored_frames(gt_dir / name)
+        require_predictions(pred_dir / name, frames)
+        tasks.append(Task(name, len(frames), partial(score, gt_dir / name, pred_dir / name)))
+    return Evaluation(tuple(tasks), summarize)
 
 
 def require_annotations(gt_dir: Path) -> None:
@@ -86,9 +109,7 @@ def score_sequence_davis2016(gt_dir: Path, pred_dir: Path, on_frame: OnFrame | N
     frames = _inner_frames(gt_dir)
     rows = []
     for frame in frames:
-        gt, pred = read_pair(gt_dir, pred_dir, frame, max_id=UNLABELLED)
-        gt[gt == UNLABELLED] = BACKGROUND
-        rows.append(score_objects(np.minimum(gt, 1, out=gt), np.minimum(pred, 1, out=pred), (1,)))
+        rows.append(score_foreground(*read_pair(gt_dir, pred_dir, frame, max_id=UNLABELLED)))
         advance(on_frame)
     return stack_scores(frames, (1,), rows)
 
@@ -164,21 +185,6 @@ def statistics(values: np.ndarray) -> dict[str, float]:
         "recall": float((values > RECALL_THRESHOLD).mean()),
         "decay": float(first.mean() - last.mean()),
     }
-
-
-def _evaluate(
-    score: Callable[[Path, Path, OnFrame | None], SequenceScores],
-    scored_frames: Callable[[Path], tuple[str, ...]],
-    gt_dir: Path,
-    pred_dir: Path,
-    sequences: Sequence[str] | None,
-    on_frame: OnFrame | None,
-) -> dict:
-    gt_dir, pred_dir = Path(gt_dir), Path(pred_dir)
-    names = find_sequences(gt_dir, pred_dir, sequences)
-    for name in names:
-        require_predictions(pred_dir / name, scored_frames(gt_dir / name))
-    return summarize({name: score(gt_dir / name, pred_dir / name, on_frame) for name in names})
 
 
 def _inner_frames(gt_dir: Path) -> tuple[str, ...]:

@@ -1,13 +1,12 @@
-"""What all protocols share: a sequence's label images, its objects' scores in every frame, their means."""
+"""What all protocols share: the objects' scores in every frame of a sequence, their means, an evaluation's work."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ssvos.labels import read_labels
+from ssvos.labels import BACKGROUND, UNLABELLED
 from ssvos.metrics.contour import contour_accuracy, contour_tolerance
 from ssvos.metrics.region import region_similarity
 
@@ -26,7 +25,7 @@ class SequenceScores:
 
     frames:     the T frames' names (file stems), in order
     object_ids: the K ids
-    J, F:       (K, T) float, in [0, 1]
+    J, F:       (K, T) float, in [0, 1]; NaN where a frame does not count for an object
     present:    (K, T) bool, whether the object is visible in the annotation
     """
 
@@ -35,6 +34,45 @@ class SequenceScores:
     J: np.ndarray
     F: np.ndarray
     present: np.ndarray
+
+    @property
+    def counted(self) -> np.ndarray:
+        """(K, T) bool, the frames that count for an object."""
+        return ~np.isnan(self.J)
+
+    def rows(self) -> Iterator[tuple[int, str, float, float]]:
+        """(object id, frame, J, F) of every frame that counts, object by object."""
+        for k, object_id in enumerate(self.object_ids):
+            for t in np.flatnonzero(self.counted[k]):
+                yield object_id, self.frames[t], float(self.J[k, t]), float(self.F[k, t])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A sequence to score. score: takes a progress callback, or None; it may be sent to another process."""
+
+    sequence: str
+    num_frames: int
+    score: Callable[[OnFrame | None], SequenceScores]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The work of an evaluation, all that is given having been looked at but for the pixels.
+
+    summarize: sequence -> scores to the benchmark's figures
+    """
+
+    tasks: tuple[Task, ...]
+    summarize: Callable[[Mapping[str, SequenceScores]], dict]
+
+    @property
+    def num_frames(self) -> int:
+        return sum(task.num_frames for task in self.tasks)
+
+    def score(self, on_frame: OnFrame | None = None) -> dict[str, SequenceScores]:
+        """The scores by sequence; nothing else of a sequence is kept. on_frame: called with 1 after each frame."""
+        return {task.sequence: task.score(on_frame) for task in self.tasks}
 
 
 @dataclass(frozen=True)
@@ -58,8 +96,8 @@ def present_absent_means(scores: Iterable[SequenceScores]) -> PresenceMeans:
     """
     present_JF, absent_J = [np.empty(0)], [np.empty(0)]
     for sequence in scores:
-        present_JF.append((sequence.J + sequence.F)[sequence.present] / 2)
-        absent_J.append(sequence.J[~sequence.present])
+        present_JF.append((sequence.J + sequence.F)[sequence.present & sequence.counted] / 2)
+        absent_J.append(sequence.J[~sequence.present & sequence.counted])
     visible, absent = np.concatenate(present_JF), np.concatenate(absent_J)
     return PresenceMeans(
         present_JF=float(visible.mean()) if visible.size else None,
@@ -73,8 +111,7 @@ def present_absent_means(scores: Iterable[SequenceScores]) -> PresenceMeans:
 def score_masks(gt: np.ndarray, pred: np.ndarray, tolerance: int | None = None) -> tuple[float, float]:
     """J and F of one object in one frame, whose masks are (H, W) bool; `tolerance` is that of F."""
     tolerance = contour_tolerance(*gt.shape) if tolerance is None else tolerance
-    window = _window((gt | pred).view(np.uint8))
-    gt, pred = gt[window], pred[window]
+    gt, pred = _cropped(gt, pred)
     return region_similarity(gt, pred), contour_accuracy(gt, pred, tolerance)
 
 
@@ -82,8 +119,7 @@ def score_objects(gt: np.ndarray, pred: np.ndarray, ids: Sequence[int]) -> tuple
     """J, F and presence of each of `ids` in one frame, whose labels are (H, W) uint8."""
     tolerance = contour_tolerance(*gt.shape)
     # Masks of whole frames would cost more in fresh memory than all the arithmetic.
-    window = _window(gt | pred)
-    gt, pred = gt[window], pred[window]
+    gt, pred = _cropped(gt, pred)
     J, F, present = [], [], []
     for object_id in ids:
         gt_mask = gt == object_id
@@ -94,10 +130,24 @@ def score_objects(gt: np.ndarray, pred: np.ndarray, ids: Sequence[int]) -> tuple
     return J, F, present
 
 
-def _window(labels: np.ndarray) -> tuple[slice, slice]:
-    """Bounding box of what is not 0, and one pixel more on each side, where a boundary may lie."""
-    x, y, width, height = cv2.boundingRect(labels)
-    return slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
+def score_foreground(gt: np.ndarray, pred: np.ndarray) -> tuple[list[float], list[float], list[bool]]:
+    """`score_objects` of the one object that all labels make up; 255 is background in `gt`, an object in `pred`."""
+    tolerance = contour_tolerance(*gt.shape)
+    gt, pred = _cropped(gt, pred)
+    gt, pred = (gt != BACKGROUND) & (gt != UNLABELLED), pred != BACKGROUND
+    return [region_similarity(gt, pred)], [contour_accuracy(gt, pred, tolerance)], [bool(gt.any())]
+
+
+def _cropped(gt: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The part of two label images or masks (H, W) where either is not 0, and one pixel more on each side, where a
+    boundary may lie."""
+    boxes = np.array([cv2.boundingRect(image.view(np.uint8)) for image in (gt, pred)])
+    boxes = boxes[boxes[:, 2] > 0]  # an empty image has the box 0, 0, 0, 0
+    if not len(boxes):
+        return gt[:0], pred[:0]
+    left, top = np.maximum(boxes[:, :2].min(axis=0) - 1, 0)
+    right, bottom = (boxes[:, :2] + boxes[:, 2:]).max(axis=0) + 1
+    return gt[top:bottom, left:right], pred[top:bottom, left:right]
 
 
 def stack_scores(
@@ -106,80 +156,3 @@ def stack_scores(
     """Put together what `score_objects` gave for each of T frames."""
     J, F, present = zip(*rows, strict=True)
     return SequenceScores(tuple(frames), tuple(ids), np.array(J).T, np.array(F).T, np.array(present, dtype=bool).T)
-
-
-def find_sequences(gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None) -> tuple[str, ...]:
-    """The sequences to score: `sequences`, or all folders of gt_dir, each with a folder in pred_dir.
-
-    Raises FileNotFoundError for a missing folder, ValueError for none to score, one listed twice, or (without
-    a list) a plain file among the folders of gt_dir; hidden files are passed over.
-    """
-    for folder, content in ((gt_dir, "annotations"), (pred_dir, "predictions")):
-        if not Path(folder).is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder of {content}; expected <sequence>/<frame>.png in it")
-    names = _folder_names(gt_dir) if sequences is None else list(sequences)
-    if not names:
-        raise ValueError(f"{gt_dir}: no sequence to score; expected folders <sequence>/<frame>.png and a filled list")
-    for name in names:
-        if "/" in name or name in (".", ".."):
-            raise ValueError(f"{gt_dir}: sequence {name!r} leads elsewhere; list the names of folders in it")
-        if names.count(name) > 1:
-            raise ValueError(f"{gt_dir}: sequence {name!r} is listed twice; list it once")
-        if not (Path(gt_dir) / name).is_dir():
-            raise FileNotFoundError(
-                f"{Path(gt_dir) / name}: no annotations of this sequence; correct the list of sequences"
-            )
-        if not (Path(pred_dir) / name).is_dir():
-            raise FileNotFoundError(
-                f"{Path(pred_dir) / name}: no predictions of this sequence; predict it or do not list it"
-            )
-    return tuple(names)
-
-
-def _folder_names(gt_dir: Path) -> list[str]:
-    entries = sorted(entry for entry in Path(gt_dir).iterdir() if not entry.name.startswith("."))
-    for entry in entries:
-        if not entry.is_dir():
-            raise ValueError(f"{entry}: expected only folders <sequence>/ of annotations here; move this file away")
-    return [entry.name for entry in entries]
-
-
-def annotated_frames(gt_dir: Path) -> tuple[str, ...]:
-    """The names (stems) of a sequence's annotated frames, in order; hidden files are passed over.
-
-    Raises FileNotFoundError without the folder, ValueError if it holds no PNG, or something else among them.
-    """
-    if not Path(gt_dir).is_dir():
-        raise FileNotFoundError(f"{gt_dir}: no such folder of annotations; expected <frame>.png in it")
-    entries = sorted(entry for entry in Path(gt_dir).iterdir() if not entry.name.startswith("."))
-    for entry in entries:
-        if entry.suffix != ".png" or not entry.is_file():
-            raise ValueError(f"{entry}: expected only annotations <frame>.png here; rename it or move it away")
-    if not entries:
-        raise ValueError(f"{gt_dir}: no annotation in this folder; expected <frame>.png")
-    return tuple(entry.stem for entry in entries)
-
-
-def require_predictions(pred_dir: Path, frames: Iterable[str]) -> None:
-    """Raise FileNotFoundError unless each of `frames` has a prediction; other files do not matter."""
-    for frame in frames:
-        path = Path(pred_dir) / f"{frame}.png"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no prediction for this annotated frame; predict every scored frame")
-
-
-def read_pair(gt_dir: Path, pred_dir: Path, frame: str, max_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Annotation and prediction of one frame, both (H, W) uint8.
-
-    Raises ValueError for a prediction of another size, or with an id above `max_id`.
-    """
-    path = Path(pred_dir) / f"{frame}.png"
-    gt, pred = read_labels(Path(gt_dir) / f"{frame}.png"), read_labels(path)
-    if gt.shape != pred.shape:
-        raise ValueError(
-            f"{path}: prediction is {pred.shape[1]} x {pred.shape[0]} pixels, annotation is "
-            f"{gt.shape[1]} x {gt.shape[0]}; predict at the annotation's size"
-        )
-    if pred.max() > max_id:
-        raise ValueError(f"{path}: predicted id {pred.max()}, but ids end at {max_id} here; use the annotation's ids")
-    return gt, pred

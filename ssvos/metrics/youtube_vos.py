@@ -5,22 +5,16 @@ The benchmark's server is not public, and its wording leaves open which frames o
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
-from ssvos.metrics.object_scores import (
-    OnFrame,
-    advance,
-    annotated_frames,
-    find_sequences,
-    read_pair,
-    require_predictions,
-    score_objects,
-)
+from ssvos.metrics.object_scores import Evaluation, OnFrame, SequenceScores, Task, advance, score_objects
+from ssvos.metrics.sequence_folders import annotated_frames, find_sequences, read_pair, require_predictions
 
 Convention = Literal["after_entry", "after_entry_listed_only", "from_entry", "after_entry_without_last"]
 
@@ -63,28 +57,41 @@ def evaluate_youtube_vos(
     A listed object with no frame that counts is left out. A split without objects has None, then G has too.
     Raises FileNotFoundError or ValueError, before anything is scored where a folder or file is missing.
     """
+    evaluation = youtube_vos_evaluation(gt_dir, pred_dir, meta, train_meta, convention, sequences)
+    return evaluation.summarize(evaluation.score(on_frame))
+
+
+def youtube_vos_evaluation(
+    gt_dir: Path,
+    pred_dir: Path,
+    meta: Path,
+    train_meta: Path,
+    convention: Convention = "after_entry",
+    sequences: Sequence[str] | None = None,
+) -> Evaluation:
+    """What a YouTube-VOS evaluation has to do; raises as `evaluate_youtube_vos` before anything is scored."""
     if convention not in CONVENTIONS:
         raise ValueError(f"convention {convention!r} is unknown; choose one of {', '.join(get_args(Convention))}")
     gt_dir, pred_dir = Path(gt_dir), Path(pred_dir)
-    objects_of, train_objects = read_meta(meta), read_meta(train_meta)
-    seen = {item.category for items in train_objects.values() for item in items}
-    counted = {}
+    objects, train_objects = read_meta(meta), read_meta(train_meta)
+    tasks = []
     for video in find_sequences(gt_dir, pred_dir, sequences):
-        if video not in objects_of:
+        if video not in objects:
             raise ValueError(f"{meta}: video {video!r} is not listed; give the meta.json that belongs to {gt_dir}")
-        counted[video] = _counted_objects(annotated_frames(gt_dir / video), objects_of[video], convention)
-        require_predictions(pred_dir / video, counted[video])
-    objects = {}
-    for video, objects_in in counted.items():
-        max_id = max((item.object_id for item in objects_of[video]), default=0)
-        scores = _score_video(gt_dir / video, pred_dir / video, objects_in, max_id, on_frame)
-        for item in objects_of[video]:
-            if item.object_id in scores:
-                J, F = np.mean(scores[item.object_id], axis=0).tolist()
-                objects[f"{video}_{item.object_id}"] = {"J": J, "F": F, "seen": item.category in seen}
-    if not objects:
+        frames = _counted_frames(annotated_frames(gt_dir / video), objects[video], convention)
+        require_predictions(pred_dir / video, frames)
+        score = partial(score_video, gt_dir / video, pred_dir / video, objects[video], convention)
+        tasks.append(Task(video, len(frames), score))
+    if not any(task.num_frames for task in tasks):
         raise ValueError(f"{gt_dir}: no object of {meta} has an annotated frame that counts; check that they match")
-    return {"global": _split_means(objects.values()), "objects": objects}
+    return Evaluation(
+        tuple(tasks), partial(summarize_youtube_vos, objects=objects, seen=seen_categories(train_objects))
+    )
+
+
+def seen_categories(train_objects: Mapping[str, Iterable[MetaObject]]) -> frozenset[str]:
+    """The categories of the training videos' objects, as `read_meta` gives them."""
+    return frozenset(item.category for items in train_objects.values() for item in items)
 
 
 def read_meta(path: Path) -> dict[str, tuple[MetaObject, ...]]:
@@ -110,7 +117,30 @@ def read_meta(path: Path) -> dict[str, tuple[MetaObject, ...]]:
         ) from error
 
 
-def _counted_objects(
+def score_video(
+    gt_dir: Path,
+    pred_dir: Path,
+    objects: Sequence[MetaObject],
+    convention: Convention = "after_entry",
+    on_frame: OnFrame | None = None,
+) -> SequenceScores:
+    """Score one video's folders of <frame>.png, in the frames that count for one of `objects` (meta.json's).
+
+    J and F are NaN in a frame that does not count for an object. An object without any that counts is left out.
+    """
+    frames = _counted_frames(annotated_frames(gt_dir), objects, convention)
+    ids = tuple(item.object_id for item in objects if any(item.object_id in own for own in frames.values()))
+    J, F = np.full((2, len(ids), len(frames)), np.nan)
+    present = np.zeros(J.shape, dtype=bool)
+    max_id = max((item.object_id for item in objects), default=0)
+    for t, (frame, own) in enumerate(frames.items()):
+        rows = [ids.index(object_id) for object_id in own]
+        J[rows, t], F[rows, t], present[rows, t] = score_objects(*read_pair(gt_dir, pred_dir, frame, max_id), own)
+        advance(on_frame)
+    return SequenceScores(tuple(frames), ids, J, F, present)
+
+
+def _counted_frames(
     annotated: Sequence[str], objects: Iterable[MetaObject], convention: Convention
 ) -> dict[str, list[int]]:
     """Frame -> ids of the objects for which it counts; frames that count for none are left out."""
@@ -123,17 +153,21 @@ def _counted_objects(
     return counted
 
 
-def _score_video(
-    gt_dir: Path, pred_dir: Path, counted: Mapping[str, Sequence[int]], max_id: int, on_frame: OnFrame | None
-) -> dict[int, list[tuple[float, float]]]:
-    """Object id -> its (J, F) in each frame that counts."""
-    scores: dict[int, list[tuple[float, float]]] = {}
-    for frame, ids in counted.items():
-        J, F, _ = score_objects(*read_pair(gt_dir, pred_dir, frame, max_id), ids)
-        for object_id, pair in zip(ids, zip(J, F, strict=True), strict=True):
-            scores.setdefault(object_id, []).append(pair)
-        advance(on_frame)
-    return scores
+def summarize_youtube_vos(
+    scores: Mapping[str, SequenceScores], objects: Mapping[str, Sequence[MetaObject]], seen: Collection[str]
+) -> dict:
+    """The benchmark's figures of scored videos, as `evaluate_youtube_vos` returns them.
+
+    objects: of meta.json, by video; seen: the categories of the training videos
+    """
+    rows = {}
+    for video, one in scores.items():
+        categories = {item.object_id: item.category for item in objects[video]}
+        for k, object_id in enumerate(one.object_ids):
+            counted = one.counted[k]
+            means = {"J": float(one.J[k, counted].mean()), "F": float(one.F[k, counted].mean())}
+            rows[f"{video}_{object_id}"] = means | {"seen": categories[object_id] in seen}
+    return {"global": _split_means(rows.values()), "objects": rows}
 
 
 def _split_means(objects: Iterable[Mapping]) -> dict[str, float | None]:

@@ -107,6 +107,20 @@ def test_decay_holds_beyond_255_frames(row):
     assert statistics(np.linspace(1, 0, row["n"]))["decay"] == close(row["decay_with_integer_indices"])
 
 
+def test_a_video_of_more_than_255_frames_has_the_decay_of_its_quarters(tmp_path):
+    """J falls from 1 to 0 in equal steps: an object of 262 pixels in a row, of which frame t lacks the first t."""
+    masks = np.zeros((264, 3, 270))
+    masks[:, 1, 4:266] = 1
+    write_sequence(tmp_path / "gt/a", masks)
+    for t in range(1, 264):
+        masks[t, 1, 4 : 4 + t - 1] = 0
+    write_sequence(tmp_path / "pred/a", masks)
+    J = evaluate_davis2017(tmp_path / "gt", tmp_path / "pred")["objects"]["a_1"]["J"]
+    # 262 scored frames with J = 1 - t/262; the quarters' edges are 0, 65, 131, 196 and 261
+    first, last = ([1 - t / 262 for t in quarter] for quarter in (range(66), range(196, 262)))
+    assert J["decay"] == close(sum(first) / 66 - sum(last) / 66)
+
+
 def test_presence_tells_where_the_annotation_shows_the_object():
     scores = score_sequence(GT / "c06_disappear_reappear", PRED / "c06_disappear_reappear")
     for t, frame in enumerate(scores.frames):

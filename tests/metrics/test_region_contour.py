@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssvos.metrics import contour_accuracy, region_similarity
-from ssvos.metrics.contour import boundary_map, contour_tolerance, dilate
+from ssvos.metrics.contour import boundary_map, contour_tolerance, dilate, points_of
 from ssvos.metrics.object_scores import score_masks
 
 PRIMITIVES = json.loads(
@@ -63,12 +63,31 @@ def test_tolerance_is_the_official_one(row):
     assert contour_tolerance(row["height"], row["width"]) == row["px"]
 
 
+def dilated(image: np.ndarray, radius: int) -> np.ndarray:
+    """`dilate` on (H, W) bool images."""
+    height, width = image.shape
+    stride = width + radius
+    bits = dilate(points_of(image, stride), radius, stride)
+    return np.array([[bool(bits >> (y * stride + x) & 1) for x in range(width)] for y in range(height)])
+
+
 @pytest.mark.parametrize("radius", PRIMITIVES["disk"])
 def test_dilating_one_pixel_gives_the_official_disk(radius):
     point = np.zeros((45, 51), dtype=bool)
     point[22, 25] = True
-    widths = dilate(point, int(radius)).sum(axis=1)
+    widths = dilated(point, int(radius)).sum(axis=1)
     assert widths[widths > 0].tolist() == PRIMITIVES["disk"][radius]
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 3, 5, 8, 12])
+def test_dilating_gives_all_pixels_within_the_radius_and_nothing_beyond_an_image_border(radius):
+    rng = np.random.default_rng(radius)
+    points = rng.random((19, 23)) < 0.02
+    points[0, 0] = points[18, 22] = points[5, 22] = points[6, 0] = True
+    ys, xs = np.nonzero(points)
+    y, x = np.mgrid[:19, :23]
+    distance2 = ((y[..., None] - ys) ** 2 + (x[..., None] - xs) ** 2).min(axis=2)
+    assert np.array_equal(dilated(points, radius), distance2 <= radius**2)
 
 
 @pytest.mark.parametrize("row", PRIMITIVES["boundary_maps"])

@@ -1,0 +1,30 @@
+"""A search's trials on disk while it runs, a file each, so that one that was interrupted goes on."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from pipelines.follower import Trial
+from pipelines.params import write_json
+
+
+class KeptTrials:
+    """In a folder whose name carries the search's digest: another search never finds them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self) -> list[Trial]:
+        """All that were started, in order. ValueError names a file that is none of a trial."""
+        return [_read(path) for path in sorted(self.folder.glob("trial-*.json"))]
+
+    def write(self, trial: Trial) -> None:
+        """Write a trial whole or not at all; it takes the place of what was written of it before."""
+        write_json(self.folder / f"trial-{trial.number:04d}.json", asdict(trial))
+
+
+def _read(path: Path) -> Trial:
+    try:
+        return Trial(**json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a trial of a search ({error}); remove its folder to search anew") from error

@@ -1,0 +1,76 @@
+"""In a worker of the search: a trial, with a state to go on from where its population copies it, or as a DDP run."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from pipelines.params import nested
+from pipelines.shipping import unpack
+from pipelines.trials import State, train_both
+from pipelines.worker_errors import bad_input
+from ssvos.config import Config
+from ssvos.variants import merge
+
+_STATE = "state.pt"
+
+
+def trial(values: dict, job: dict) -> None:
+    """Both stages with these values; job: the parameters, the parcel, and PyTorch threads."""
+    from ray import tune
+
+    train_both(_config(values, job), unpack(job["parcel"]), tune.report, threads=job["threads"])
+
+
+def member(values: dict, job: dict) -> None:
+    """The same for one of a population: every epoch leaves a state, from which it or another goes on."""
+    from ray import tune
+
+    start, state = tune.get_checkpoint(), State()
+    if start:
+        with start.as_directory() as folder:
+            state = State.load(Path(folder) / _STATE)
+
+    def on_epoch(report: dict) -> None:
+        if report["row"]["holdout_score"] >= state.best:
+            state.values = values
+        with tempfile.TemporaryDirectory(prefix="ssvos-trial-") as folder:
+            state.save(Path(folder) / _STATE)
+            # as text: Ray Tune's own logs would take every value for a curve
+            report |= {"values": json.dumps(state.values)}
+            tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+
+    train_both(_config(values, job), unpack(job["parcel"]), on_epoch, state, threads=job["threads"])
+
+
+def distributed(values: dict, job: dict) -> None:
+    """The same by several workers, which Ray Train starts beside this process; job: also their number and resources."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    cpus, gpus = job["resources"]
+    own = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    scaling = ScalingConfig(num_workers=job["workers"], use_gpu=bool(gpus), resources_per_worker=own)
+    with tempfile.TemporaryDirectory(prefix="ssvos-trial-") as storage:
+        reports = RunConfig(name="trial", storage_path=storage, callbacks=[TuneReportCallback()])
+        trainer = TorchTrainer(
+            _worker, train_loop_config={"values": values, "job": job}, scaling_config=scaling, run_config=reports
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            raise bad_input(error) or error from error
+
+
+def _worker(both: dict) -> None:
+    import ray.train
+    import ray.train.torch
+
+    job = both["job"]
+    device = ray.train.torch.get_device()
+    config = _config(both["values"], job)
+    train_both(config, unpack(job["parcel"]), ray.train.report, device=device, threads=job["threads"])
+
+
+def _config(values: dict, job: dict) -> Config:
+    return Config.model_validate(merge(job["config"], nested(values)))

@@ -1,0 +1,34 @@
+"""How large and how thick an object is in its true mask: what tells small and thin ones from the others."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ssvos.labels import read_labels
+from ssvos.metrics.object_scores import SequenceScores
+
+
+def object_shape(mask: np.ndarray) -> tuple[float, float]:
+    """Area as a share of the frame and width as a share of its height, of an object's mask (H, W) bool.
+
+    The width is that of the widest place: about the diameter of the largest disk in the mask, 2 d - 1 pixels where d
+    is the largest distance to a pixel outside. What lies beyond the image border is outside. Without the object both
+    are 0.
+    """
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    if width == 0:
+        return 0.0, 0.0
+    box = np.pad(mask[y : y + height, x : x + width], 1).view(np.uint8)
+    distance = cv2.distanceTransform(box, cv2.DIST_L2, cv2.DIST_MASK_5)
+    return float(np.count_nonzero(box) / mask.size), float((2 * distance.max() - 1) / mask.shape[0])
+
+
+def shapes_in(gt_dir: Path, scores: SequenceScores) -> np.ndarray:
+    """(2, K, T) float: `object_shape` of every object in every scored frame of a sequence's annotations."""
+    shapes = np.zeros((2, *scores.J.shape))
+    for t, frame in enumerate(scores.frames):
+        labels = read_labels(Path(gt_dir) / f"{frame}.png")
+        for k, object_id in enumerate(scores.object_ids):
+            shapes[:, k, t] = object_shape(labels == object_id)
+    return shapes
