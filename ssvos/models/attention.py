@@ -31,10 +31,11 @@ def gather_strokes(features: Tensor, has_stroke: Tensor) -> Strokes:
     return Strokes(gathered, flat.gather(1, position))
 
 
-class ScribbleAttention(nn.Module):
-    """Z = gamma * O + X, with O gathered from the stroke positions (Eqs. 8-10); gamma starts at 0.
+class QueryKeyValue(nn.Module):
+    """The parameters of scribble attention, and of rivals that weigh positions by query and key as well.
 
-    The printed sizes (key, query, value to C/2) need a 1x1 convolution back to C for the sum in (10).
+    The printed sizes (key, query, value to C/2) need a 1x1 convolution back to C for the sum in (10). gamma (`scale`)
+    starts at 0.
     """
 
     def __init__(self, channels: int, config: AttentionConfig):
@@ -45,6 +46,10 @@ class ScribbleAttention(nn.Module):
         self.back = nn.Linear(channels // 2, channels)
         self.scale = nn.Parameter(torch.zeros(1))
         self.affinity_scale = (channels // 2) ** -0.5 if config.scaled else 1.0
+
+
+class ScribbleAttention(QueryKeyValue):
+    """Z = gamma * O + X, with O gathered from the stroke positions (Eqs. 8-10)."""
 
     def forward(self, x: Tensor, strokes: Strokes) -> Tensor:
         """Attend from every position of x (N, C, H, W) to the strokes of the same sample.

@@ -2,6 +2,9 @@
 
 Each stands in scribble attention's place and maps features (N, C, H, W) to Z = gamma * O + X, with gamma (`scale`)
 starting at 0. None looks at a scribble, so all objects of an image share one output.
+
+Paper gap: Table III names the rivals alone. Where they weigh positions by query and key, these have scribble
+attention's widths and its way back to C, so that they differ from it only in which positions they look at.
 """
 
 import torch
@@ -10,26 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, scaled_dot_product_attention
 
 from ssvos.config import AttentionConfig
+from ssvos.models.attention import QueryKeyValue
 
 
-class _QueryKeyValue(nn.Module):
-    """The parameters of scribble attention, for rivals that weigh positions by query and key as well.
-
-    Paper gap: Table III names the rivals alone. All widths are C/2, with a 1x1 convolution back to C, so that the
-    rivals differ from scribble attention only in which positions they look at.
-    """
-
-    def __init__(self, channels: int, config: AttentionConfig):
-        super().__init__()
-        self.query = nn.Linear(channels, channels // 2)
-        self.key = nn.Linear(channels, channels // 2)
-        self.value = nn.Linear(channels, channels // 2)
-        self.back = nn.Linear(channels // 2, channels)
-        self.scale = nn.Parameter(torch.zeros(1))
-        self.affinity_scale = (channels // 2) ** -0.5 if config.scaled else 1.0
-
-
-class NonLocal(_QueryKeyValue):
+class NonLocal(QueryKeyValue):
     """Every position looks at all positions of its own frame (Wang et al. 2018, embedded Gaussian).
 
     The original's widths are C/2 as well. It begins as the identity too, by zeros in its last layer, not by gamma.
@@ -45,12 +32,12 @@ class NonLocal(_QueryKeyValue):
         return x + self.scale * rearrange(self.back(context), "n 1 (h w) c -> n c h w", h=x.shape[-2])
 
 
-class CrissCross(_QueryKeyValue):
+class CrissCross(QueryKeyValue):
     """Every position looks at its row and its column, twice with the same weights (Huang et al. 2019, CCNet).
 
     After the second pass it has seen all positions; time and memory grow with HW (H + W). As in the original, each pass
     has the residual of its own. The published code has C/8 for query and key and C for the value, without a way back;
-    its paper asks only for fewer than C. Here they are C/2 and back like scribble attention's: see _QueryKeyValue.
+    its paper asks only for fewer than C. Here they are C/2 and back like scribble attention's: see above.
     """
 
     num_passes = 2
