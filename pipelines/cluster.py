@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,10 +121,7 @@ def train_workers(batch_clips: int) -> Workers:
 
     Raises ValueError at once if the cluster cannot hold them: Ray itself would wait for ever.
     """
-    import ray
-
-    resources = ray.cluster_resources()
-    return _workers(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), batch_clips)
+    return _workers(_nodes(), batch_clips)
 
 
 def require_workers(batch_clips: int) -> None:
@@ -133,10 +130,20 @@ def require_workers(batch_clips: int) -> None:
 
     asked = asked_workers()
     if asked:
-        _workers(asked if joined() else available_cpus(), 0 if joined() else torch.cuda.device_count(), batch_clips)
+        here = (asked, 0) if joined() else (available_cpus(), torch.cuda.device_count())
+        _workers([here], batch_clips)
 
 
-def _workers(cpus: int, gpus: int, batch_clips: int) -> Workers:
+def _nodes() -> list[tuple[int, int]]:
+    """(CPUs, GPUs) of every node of the cluster that is alive."""
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in alive]
+
+
+def _workers(nodes: Sequence[tuple[int, int]], batch_clips: int) -> Workers:
+    cpus, gpus = (sum(column) for column in zip(*nodes, strict=True))
     asked = asked_workers()
     count = asked or min(gpus or min(2, cpus), batch_clips)
     while not asked and batch_clips % count:
@@ -148,13 +155,21 @@ def _workers(cpus: int, gpus: int, batch_clips: int) -> Workers:
         raise ValueError(
             f"SSVOS_WORKERS: a batch of {batch_clips} clips cannot be shared by {count} workers; take a divisor of it"
         )
-    return Workers(count, max(1, cpus // count), 1 if gpus else 0)
+    return Workers(count, _cpus_each(nodes, count), 1 if gpus else 0)
+
+
+def _cpus_each(nodes: Sequence[tuple[int, int]], count: int) -> int:
+    """The most CPUs that each of `count` workers can have, beside a GPU where there are GPUs: a worker lies on one node,
+    and Ray would wait for ever for a larger one."""
+    on_gpus = any(gpus for _, gpus in nodes)
+    for each in range(max(cpus for cpus, _ in nodes), 0, -1):
+        if sum(min(cpus // each, gpus if on_gpus else cpus) for cpus, gpus in nodes) >= count:
+            return each
+    raise ValueError(f"SSVOS_WORKERS: {count} workers need a CPU beside each GPU; give the nodes more, or ask for fewer")
 
 
 def trial_resources() -> tuple[dict[str, float], int]:
     """What a trial of a search takes, and how many run at a time: one a GPU, else one a CPU. Inside `cluster()`."""
-    import ray
-
-    resources = ray.cluster_resources()
-    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-    return ({"cpu": max(1, cpus // gpus), "gpu": 1}, gpus) if gpus else ({"cpu": 1}, cpus)
+    nodes = _nodes()
+    cpus, gpus = (sum(column) for column in zip(*nodes, strict=True))
+    return ({"cpu": _cpus_each(nodes, gpus), "gpu": 1}, gpus) if gpus else ({"cpu": 1}, cpus)

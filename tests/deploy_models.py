@@ -16,7 +16,9 @@ def _pinned(image: str) -> str:
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Image = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./_-]*(:\d+/[a-z0-9./_-]+)?(:[\w.-]+)?$"), AfterValidator(_pinned)]
+Image = Annotated[
+    str, Field(pattern=r"^[a-z0-9][a-z0-9./_-]*(:\d+/[a-z0-9./_-]+)?(:[\w.-]+)?$"), AfterValidator(_pinned)
+]
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Path = Annotated[str, Field(pattern=r"^/")]
