@@ -159,13 +159,13 @@ def _workers(nodes: Sequence[tuple[int, int]], batch_clips: int) -> Workers:
 
 
 def _cpus_each(nodes: Sequence[tuple[int, int]], count: int) -> int:
-    """The most CPUs that each of `count` workers can have, beside a GPU where there are GPUs: a worker lies on one node,
-    and Ray would wait for ever for a larger one."""
+    """The most CPUs that each of `count` workers can have, beside a GPU where there are GPUs: a worker lies on one
+    node, and Ray would wait for ever for a larger one."""
     on_gpus = any(gpus for _, gpus in nodes)
     for each in range(max(cpus for cpus, _ in nodes), 0, -1):
         if sum(min(cpus // each, gpus if on_gpus else cpus) for cpus, gpus in nodes) >= count:
             return each
-    raise ValueError(f"SSVOS_WORKERS: {count} workers need a CPU beside each GPU; give the nodes more, or ask for fewer")
+    raise ValueError(f"SSVOS_WORKERS: {count} workers need a CPU beside each GPU; give the nodes more or ask for fewer")
 
 
 def trial_resources() -> tuple[dict[str, float], int]:

@@ -13,7 +13,7 @@ from ssvos.data.videos import FaultyData
 from ssvos.files import write_bytes
 from ssvos.metrics import youtube_vos
 from ssvos.metrics.davis import require_annotations, score_sequence, summarize
-from ssvos.metrics.object_scores import OnFrame, SequenceScores, present_absent_means
+from ssvos.metrics.object_scores import SequenceScores, present_absent_means
 from ssvos.metrics.sequence_folders import annotated_frames
 from ssvos.metrics.youtube_vos import read_meta
 
@@ -99,30 +99,17 @@ def is_scorable(video: IndexedVideo) -> bool:
     return False
 
 
-def score(config: Config, layout: Layout, predictions: Path, on_frame: OnFrame | None = None) -> dict:
-    """`summaries` of <sequence>/<frame>.png under `predictions`, scored in this process."""
-    sources, roots = sources_of(config), layout.roots(config)
-    scored: dict[str, dict[str, SequenceScores]] = {}
-    for video in filter(is_scorable, judged_videos(layout.index)):
-        source = sources[video.dataset]
-        one = score_video(video, source, roots[source.name], predictions / video.sequence, on_frame)
-        scored.setdefault(source.name, {})[video.sequence] = one
-    return summaries(config, layout, scored)
-
-
 def sources_of(config: Config) -> dict[str, SourceConfig]:
     return {source.name: source for source in config.data.sources}
 
 
-def score_video(
-    video: IndexedVideo, source: SourceConfig, root: Path, masks: Path, on_frame: OnFrame | None = None
-) -> SequenceScores:
+def score_video(video: IndexedVideo, source: SourceConfig, root: Path, masks: Path) -> SequenceScores:
     """Scores of a folder of <frame>.png by the benchmark whose layout the source has."""
     true = mask_folder(video, root)
     if source.layout != "youtube-vos":
-        return score_sequence(true, masks, on_frame)
+        return score_sequence(true, masks)
     objects = read_meta(root / source.val / "meta.json")[video.sequence]
-    return youtube_vos.score_video(true, masks, objects, on_frame=on_frame)
+    return youtube_vos.score_video(true, masks, objects)
 
 
 def summaries(config: Config, layout: Layout, scored: Mapping[str, Mapping[str, SequenceScores]]) -> dict:

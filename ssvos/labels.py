@@ -63,7 +63,7 @@ def _labels_of(source: str | Path | io.BytesIO, name: str | Path) -> np.ndarray:
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
     labels = np.array(image, dtype=np.uint8)
-    if image.mode == "L" and np.isin(labels, (BACKGROUND, 255)).all():
+    if image.mode == "L" and not ((labels != BACKGROUND) & (labels != 255)).any():
         labels[labels == 255] = 1
     return labels
 
