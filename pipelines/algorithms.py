@@ -3,6 +3,8 @@
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
+
 from pipelines.follower import Trial
 from pipelines.params import flatten
 from pipelines.search_space import Value, num_epochs, present_values, within
@@ -29,7 +31,9 @@ def _optuna(config: Config, planned: list[dict[str, Value]], ended: list[Trial])
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # its first trials are random ones: the same seed would draw those that have ended once more
-    seed = config.tune.seed + len(ended)
+    seed = config.tune.seed
+    if ended:
+        seed = int(np.random.SeedSequence((seed, len(ended))).generate_state(1)[0])
     search = OptunaSearch(_distributions(config), points_to_evaluate=planned, seed=seed, metric="score", mode="max")
     for trial in ended:
         search.add_evaluated_point(trial.values, trial.score, error=trial.score is None)
@@ -55,10 +59,12 @@ def _choices(config: Config, key: str) -> list[Value]:
     return [float(value) if is_float else value for value in config.tune.space[key].choices]
 
 
-def population_space(config: Config) -> dict:
-    """What PBT draws its first members of, and new values later."""
+def ray_space(config: Config) -> dict:
+    """The space as Ray Tune has it: what PBT draws of, and what planned values must lie in; Optuna has its own."""
     from ray import tune
 
+    if config.tune.algorithm == "tpe":
+        return {}
     present, space = flatten(config), {}
     for key, given in config.tune.space.items():
         if given.choices:
@@ -76,11 +82,12 @@ def scheduling(config: Config, ended: list[Trial]):
 
     tune, epochs = config.tune, num_epochs(config)
     if tune.algorithm == "pbt":
-        mutations = population_space(config)
+        mutations = ray_space(config)
         mutations |= {key: _choices(config, key) for key, given in tune.space.items() if given.choices}
         return PopulationBasedTraining(
-            metric="score",
+            metric="row/holdout_score",  # as it stands now: the best so far is copied along with a member
             mode="max",
+            time_attr="training_iteration",
             perturbation_interval=tune.perturb,
             hyperparam_mutations=mutations,
             custom_explore_fn=partial(within, config),

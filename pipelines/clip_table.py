@@ -41,7 +41,8 @@ def clip_tables(params: Params, layout: Layout, videos: Sequence[IndexedVideo]) 
     published = read_published_clips()
     known = next(iter(published.values()))
     tables = []
-    for source, scored in zip(params.base.data.sources, score_tables(params, layout), strict=True):
+    judging = [source for source in params.base.data.sources if source.val]
+    for source, scored in zip(judging, score_tables(params, layout), strict=True):
         own = [v for v in videos if source.layout == "davis" and v.dataset == source.name and v.sequence in known]
         clips = tuple(video.sequence for video in own if len(video.objects) == 1)
         left_out = tuple(f"{v.sequence}: {len(v.objects)} objects here" for v in own if len(v.objects) != 1)

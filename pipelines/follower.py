@@ -56,8 +56,8 @@ class Follower(Callback):
     """On the driver: writes down what the trials report.
 
     known: trials of the same search before an interruption; one without values is whichever comes first. keep: takes a
-    trial as it starts, after an epoch, and as it ends before MLflow has the rest of it, so that an interruption loses no
-    trial that has ended and leaves none of its runs behind.
+    trial as it starts, after an epoch, and as it ends, before MLflow has the rest of it: an interruption then loses no
+    trial that has ended, and leaves no run behind.
     """
 
     def __init__(
@@ -119,12 +119,14 @@ class Follower(Callback):
         self._keep(seen)
 
     def _taken_up(self, trial) -> Trial | None:
-        """The trial from before an interruption that this one is, by Ray's name for it or, if not ended, by its values."""
+        """The earlier trial that this one takes up, by Ray's name for it, or by its values if it has not ended."""
         named = [one for one in self._known if one.ray_id == trial.trial_id]
         found = named or [one for one in self._known if not one.has_ended and _same(trial.config, one.values)]
         if not found:
             return None
         self._known.remove(found[0])
+        if not found[0].values:
+            found[0].values, found[0].is_present = dict(trial.config), self._is_present(trial)
         return found[0]
 
     def _new(self, trial) -> Trial:

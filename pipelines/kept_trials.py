@@ -9,14 +9,14 @@ from pipelines.params import write_json
 
 
 class KeptTrials:
-    """In a folder whose name carries the search's digest: another search never finds them."""
+    """In a folder whose name carries the search's digest: another search never finds them.
+
+    known: all that had been started when this was made, in order. ValueError names a file that is none of a trial.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-
-    def read(self) -> list[Trial]:
-        """All that were started, in order. ValueError names a file that is none of a trial."""
-        return [_read(path) for path in sorted(self.folder.glob("trial-*.json"))]
+        self.known = [_read(path) for path in sorted(folder.glob("trial-*.json"))]
 
     def write(self, trial: Trial) -> None:
         """Write a trial whole or not at all; it takes the place of what was written of it before."""

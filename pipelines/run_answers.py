@@ -49,7 +49,7 @@ def places(benchmark: Benchmark, params: Params, layout: Layout, videos: Sequenc
 
     videos: the judged ones.
     """
-    found, sources = [], params.base.data.sources
+    found, sources = [], [source for source in params.base.data.sources if source.val]
     for source in sources:
         own = [video for video in videos if video.dataset == source.name]
         num_objects = sum(len(video.objects) for video in own)

@@ -54,7 +54,7 @@ def score_tables(params: Params, layout: Layout) -> list[ScoreTable]:
     yardsticks = json.loads(layout.yardsticks.read_text()) if layout.yardsticks.is_file() else {}
     for name, about in METHODS.items():
         answers.append((name.replace("_", " + "), about, False, yardsticks.get(name), {}))
-    sources = [source.name for source in params.base.data.sources]
+    sources = [source.name for source in params.base.data.sources if source.val]
     chosen_by_loss = [name for name in params.variants if _result(layout, name).get("chosen_by", "J") != "J"]
     return [
         _table(f"{layout.name}: {source}" if len(sources) > 1 else layout.name, source, answers, chosen_by_loss)

@@ -75,12 +75,12 @@ def _require_budget(config: Config) -> None:
         )
     if tune.algorithm == "pbt" and tune.workers:
         raise ValueError(f"{PARAMS}: tune.workers: {tune.workers}, pbt trains a trial in one process; set 0")
-    for name in STAGES:
-        clips = getattr(config.train, name).batch_clips
-        if tune.workers and clips % tune.workers:
+    for name in STAGES if tune.workers else ():
+        stage = getattr(config.train, name)
+        if stage.batch_clips % (tune.workers * stage.accumulate):
             raise ValueError(
-                f"{PARAMS}: tune.workers: {tune.workers} cannot share a batch of {clips} clips (train.{name}); "
-                "take a divisor of it"
+                f"{PARAMS}: tune.workers: {tune.workers} cannot share a batch of {stage.batch_clips} clips "
+                f"(train.{name}); take a divisor of it"
             )
 
 

@@ -4,7 +4,6 @@ import csv
 import math
 from dataclasses import dataclass
 
-from pipelines import tracking
 from pipelines.params import BEST, TRIALS, flatten
 from ssvos.config import read_yaml
 from ssvos.variants import Params
@@ -15,21 +14,22 @@ _NOT_SEARCHED = ("trial", "status", "epochs", "score", "seconds")
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial. score: held-out, None if it failed; values: of the searched parameters by dotted key."""
+    """One trial. score: held-out, None if it has none; values: of the searched parameters by dotted key, a choice's as
+    the table has it."""
 
     number: int
     status: str
     epochs: str
     score: float | None
     seconds: float | None
-    values: dict[str, float]
+    values: dict[str, float | str]
 
 
 @dataclass(frozen=True)
 class Search:
     """A search's trials and its winner. about: data, data_digest, variant, counts and metric, as `best.yaml` has them.
 
-    before: the trial with the values that the search started from, None if they lie outside its ranges.
+    before: the trial with the values that the search started from, None if there is none.
     changes: (key, value before, the winner's, the present one) of each parameter; scores are in percent if they are J.
     """
 
@@ -37,7 +37,7 @@ class Search:
     trials: tuple[TrialRow, ...]
     best: TrialRow
     before: TrialRow | None
-    changes: tuple[tuple[str, float | None, float, object], ...]
+    changes: tuple[tuple[str, float | str | None, float | str, object], ...]
     charts: tuple[Chart, ...]
 
     @property
@@ -50,8 +50,7 @@ class Search:
     @property
     def is_adopted(self) -> bool:
         """Whether the variant's parameters are the winner's."""
-        pairs = [(new, now) for _, _, new, now in self.changes]
-        return all(isinstance(now, int | float) and math.isclose(now, new, rel_tol=1e-6) for new, now in pairs)
+        return all(_equal(new, now) for _, _, new, now in self.changes)
 
 
 def read_search(params: Params) -> Search | None:
@@ -74,17 +73,30 @@ def _search(found: dict, rows: list[dict[str, str]], params: Params) -> Search:
     best = trials[found["best"]["trial"]]
     before = trials[found["before"]["trial"]] if found["before"] else None
     now = flatten(params.variants[about["variant"]]) if about["variant"] in params.variants else {}
-    winner = tracking.numbers(found["params"])
-    changes = tuple((key, before and before.values[key], value, now.get(key)) for key, value in winner.items())
-    charts = tuple(_scatter(key, list(trials.values()), best, before) for key in best.values)
+    changes = tuple((key, before and before.values[key], value, now.get(key)) for key, value in best.values.items())
+    numeric = [key for key in best.values if all(isinstance(one.values[key], float) for one in trials.values())]
+    charts = tuple(_scatter(key, list(trials.values()), best, before) for key in numeric)
     return Search(about, tuple(trials.values()), best, before, changes, charts)
 
 
 def _trial(row: dict[str, str], factor: float) -> TrialRow:
     score, seconds = (float(row[key]) if row[key] else None for key in ("score", "seconds"))
-    values = {key: float(value) for key, value in row.items() if key not in _NOT_SEARCHED}
+    values = {key: _value(value) for key, value in row.items() if key not in _NOT_SEARCHED}
     score = None if score is None else factor * score
     return TrialRow(int(row["trial"]), row["status"], row["epochs"], score, seconds, values)
+
+
+def _value(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # a choice
+
+
+def _equal(new: float | str, now: object) -> bool:
+    if isinstance(new, str):
+        return str(now) == new
+    return isinstance(now, int | float) and math.isclose(now, new, rel_tol=1e-6)
 
 
 def _scatter(key: str, trials: list[TrialRow], best: TrialRow, before: TrialRow | None) -> Chart:

@@ -4,6 +4,8 @@ import json
 import tempfile
 from pathlib import Path
 
+from ray.tune import Callback
+
 from pipelines.params import nested
 from pipelines.shipping import unpack
 from pipelines.trials import State, train_both
@@ -62,14 +64,34 @@ def distributed(values: dict, job: dict) -> None:
             raise bad_input(error) or error from error
 
 
+class Releasing(Callback):
+    """On the driver: frees the room of a trial's workers. Those of a trial that is stopped would keep it: Ray Train
+    frees it where its controller ends by itself, or by Ray's dashboard, which a small cluster may not have."""
+
+    def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+        from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_placement_group
+
+        group = (trial.last_result or {}).get("group")
+        if group:
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+    def on_trial_error(self, iteration, trials, trial, **info) -> None:
+        self.on_trial_complete(iteration, trials, trial)
+
+
 def _worker(both: dict) -> None:
     import ray.train
     import ray.train.torch
+    from ray.util import get_current_placement_group
 
     job = both["job"]
     device = ray.train.torch.get_device()
-    config = _config(both["values"], job)
-    train_both(config, unpack(job["parcel"]), ray.train.report, device=device, threads=job["threads"])
+    config, group = _config(both["values"], job), get_current_placement_group().id.hex()
+
+    def on_epoch(report: dict) -> None:
+        ray.train.report(report | {"group": group})
+
+    train_both(config, unpack(job["parcel"]), on_epoch, device=device, threads=job["threads"])
 
 
 def _config(values: dict, job: dict) -> Config:

@@ -30,7 +30,7 @@ def run_stage(main: Callable[[], None]) -> None:
         print(f"error: {error if isinstance(error, FaultyData) else explain(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; `dvc repro` goes on from the last saved epoch", file=sys.stderr)
+        print("interrupted; `dvc repro` goes on from the last saved state", file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,12 +1,14 @@
-"""Ray Tune's trials: each trains both stages in one worker, or in several. The search and Table II's study share them."""
+"""Ray Tune's trials, each a training of both stages. The search and the study of Table II share them."""
 
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from ray.tune import Callback
 
 from pipelines.cluster import trial_resources
 from pipelines.follower import Follower, Trial
@@ -16,7 +18,8 @@ from pipelines.shipping import Inputs
 from ssvos.config import Config
 from ssvos.data.index import read_index
 from ssvos.models.network import Network
-from ssvos.training import EpochReport, Progress, first_network, fit, require_clips, training_data
+from ssvos.progress import EpochReport, Progress
+from ssvos.training import first_network, fit, require_clips, training_data
 
 
 def require_trainable(config: Config, layout: Layout) -> None:
@@ -35,13 +38,14 @@ def run_trials(
     resources: dict[str, float] | None = None,
     concurrent: int | None = None,
     storage: Path | None = None,
+    also: Sequence[Callback] = (),
     **search,
 ) -> list[Trial]:
     """All trials, inside `cluster()`. A failed one is told by the follower, it is not the end of the others.
 
     trial: called in a worker with its values and `job`, reports `score`; space, search: what Ray Tune draws values of.
-    resources: of a trial, with how many of them run at a time; one a GPU, else one a CPU. storage: a folder whose trials
-    go on where they were; a fresh one that nothing remains of.
+    resources: of a trial, with how many of them run at a time; one a GPU, else one a CPU. storage: a folder that keeps
+    the trials' state, from which they go on; a fresh one that nothing remains of. also: what follows the trials beside.
     """
     from ray import tune
 
@@ -57,9 +61,11 @@ def run_trials(
             config=space,
             resources_per_trial=resources,
             max_concurrent_trials=concurrent,
-            callbacks=[follower],
-            storage_path=str(place),
+            callbacks=[follower, *also],
+            storage_path=str(Path(place).absolute()),
             resume=storage is not None and can_go_on(storage),
+            # a population starts its members again and again, and a process takes seconds to import PyTorch
+            reuse_actors=storage is not None,
             raise_on_failed_trial=False,
             verbose=0,
             **search,

@@ -1,5 +1,6 @@
 """The command line, `ssvos`: thin commands over the package; heavy imports wait inside them."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -243,6 +244,8 @@ def segment(
     from ssvos.config import OnlineConfig, PredictConfig, RefinementConfig
     from ssvos.segment_video import segment_video
 
+    if not math.isfinite(foreground_bias):
+        raise ValueError(f"--foreground-bias {foreground_bias}: is no number; give one, for example 0.5")
     settings = PredictConfig(
         foreground_bias=foreground_bias,
         refinement=RefinementConfig(iterations=refine),

@@ -393,9 +393,9 @@ class TuneConfig(FrozenConfig):
     variant: whose parameters are searched. trial: overrides that make a trial cheap, as under `variants`.
     space: dotted keys and their ranges. algorithm: `tpe` (Optuna), `random`, `grid` (all combinations, not above
     `trials`), or `pbt`, a population of `trials` that copies its best members every `perturb` epochs. seconds: of the
-    whole search, 0 without end. resources: of a trial, or of each of its `workers` where it is a DDP run; none: one GPU,
-    or one CPU. scheduler: `asha` stops weak trials, other than in `pbt`; grace: epochs, of both stages together, before
-    one may be stopped; reduction: of the trials that reach a rung, one in so many goes on.
+    whole search, 0 without end. workers: of a trial that is a DDP run, 0 for one process. resources: of a trial, or of
+    each of its workers; none: a GPU or a CPU. scheduler: `asha` stops weak trials, other than in `pbt`; grace: epochs
+    of both stages together before it may stop one; reduction: of the trials that reach a rung, one in so many goes on.
     """
 
     variant: str = "ours"

@@ -67,9 +67,9 @@ class Learner:
         try:
             return self._gradients(batch, share)
         except TorchDynamoException as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            reason = " ".join(str(error).split("\n\n")[0].split())[:200]  # advice follows
             if rank() == 0:
-                self.say(f"train.compile: {reason.strip()[:200]}; training goes on without it")
+                self.say(f"train.compile: {reason}; training goes on without it")
             self._forward = self.model
             return self._gradients(batch, share)
 

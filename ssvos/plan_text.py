@@ -58,13 +58,14 @@ def _data(plan: RunPlan) -> list[tuple[str, str]]:
         height, width = counts.size
         lines += [("data", f"{source.name}: {where}, {counts.num_frames} frames of {height}x{width}")]
         chosen_from = plan.params.base.data.holdout_split or f"of {source.train}"
-        lines += [
-            (
-                "",
-                f"{len(counts.train)} videos of {source.train} to train on, {len(counts.holdout)} held out "
-                f"({chosen_from}) to choose the checkpoint, {len(counts.judged)} of {source.val} to judge",
-            )
-        ]
+        text = f"{len(counts.train)} videos of {source.train} to train on, "
+        text += (
+            f"{len(counts.holdout)} held out ({chosen_from}) to choose the checkpoint, "
+            f"{len(counts.judged)} of {source.val} to judge"
+            if source.val
+            else "none held out or judged"
+        )
+        lines += [("", text)]
     return lines
 
 

@@ -1,6 +1,5 @@
 """`ssvos segment`: a folder of frames or a video file, a scribble, a checkpoint -> a palette PNG a frame."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -56,8 +55,6 @@ def segment_video(
 
     All that is given is opened to its end, and all that will be written is tried, before anything is written.
     """
-    if not math.isfinite(config.foreground_bias):
-        raise ValueError(f"--foreground-bias {config.foreground_bias}: is no number; give one, for example 0.5")
     network, info = load_checkpoint(checkpoint)
     network.to(choose_device(device))
     footage = _open(source, tracked)

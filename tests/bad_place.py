@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import av
@@ -12,10 +13,12 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from ssvos.checkpoint import save_checkpoint
+from ssvos.config import Config, parse, read_yaml
 from ssvos.data.index import labelled_frames, write_index
 from ssvos.data.preparation import prepare
 from ssvos.labels import write_labels
 from ssvos.models.network import Network
+from ssvos.progress import Kept, Progress, run_digest, to_bytes
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
 from ssvos.variants import merge, read_params
 
@@ -150,6 +153,26 @@ def one_more_video(path: str) -> None:
         shutil.copytree(f"{folder}/a", f"{folder}/d")
     write(f"{LISTS}/train.txt", "a\nb\nd\n")
     edit(path, fit={"scribbles": "data/tiny/scribbles/scribbles.parquet"})
+
+
+def drawn_alone(path: str, **source) -> None:
+    """A folder source of drawn scribbles, without a mask."""
+    shutil.copytree(IMAGES, "own/frames")
+    for sequence, t in product("abc", range(4)):
+        write_labels(f"own/scribbles/{sequence}/{t:05d}.png", a_scribble(1))
+    for split, names in (("train", "a\nb\n"), ("val", "c\n")):
+        write(f"own/{split}.txt", names)
+    edit(path, data={"sources": [{"name": "s", "layout": "folder", "root": "own", **source}]})
+
+
+def state_of_another(path: str) -> None:
+    """Where an interrupted run would have left its own."""
+    files = ["data/tiny/frames/index.parquet", "data/tiny/scribbles/scribbles.parquet"]
+    values = read_yaml(Path(path))
+    config = parse(Config, {key: values[key] for key in values if key not in ("variants", "fit")}, path)
+    edit(path, fit=dict(zip(("index", "scribbles"), files, strict=True)))
+    digest = run_digest(config, "stage1", [Path(file) for file in files])
+    Kept(Path(f"out/resume-{digest}.pt"), "another").write(to_bytes(Progress(), "another"))
 
 
 def scribble_before_mask() -> None:

@@ -27,6 +27,7 @@ from bad_place import (
     a_video,
     an_image,
     cut,
+    drawn_alone,
     edit,
     fewer_frames,
     gone,
@@ -39,16 +40,20 @@ from bad_place import (
     scribble_before_mask,
     silent_sound,
     small_judged,
+    state_of_another,
     write,
 )
 from PIL import Image
 
 from pipelines import tracking
+from pipelines.params import Layout
+from pipelines.records import Records
 from pipelines.stage import run_stage
+from pipelines.tune import kept_folder, trial_config
 from pipelines.worker_errors import bad_input
 from ssvos import cli
 from ssvos.labels import write_labels
-from ssvos.variants import merge
+from ssvos.variants import merge, read_params
 
 # what was said is looked at in the end, so that one process must run them all
 TABLE = Path(__file__).parent.parent / "docs" / "errors.md"
@@ -149,7 +154,12 @@ def space(**ranges) -> Callable[[], None]:
     return lambda: edit("params.yaml", tune={"space": {key.replace("__", "."): r for key, r in ranges.items()}})
 
 
-TUNE = "pipelines.tune"
+def tune(**values) -> Callable[[], None]:
+    return lambda: edit("params.yaml", tune=values)
+
+
+TUNE, WIDTH = "pipelines.tune", "model__fusion_channels"
+GRID = {key: {"num": 3} for key in ("train.stage1.learning_rate", "loss.weight")}
 PARAMS = [
     (PREPARE, loss(sigma_rbg=1.0), "params.yaml: loss.sigma_rbg: unknown key, did you mean sigma_rgb?"),
     (PREPARE, loss(zzz=1), "params.yaml: loss.zzz: unknown key, remove it"),
@@ -185,6 +195,12 @@ PARAMS = [
     (PREPARE, lambda: edit("params.yaml", data={"sources": [{"name": "s"}]}), "data.sources.0.layout: missing, add it"),
     (
         PREPARE,
+        lambda: edit("params.yaml", data={"sources": [{"name": "s", "layout": "davis", "root": "set", "val": ""}]}),
+        "params.yaml: data: no source has a list to judge",
+    ),
+    (PREPARE, lambda: edit("params.yaml", train={"stage1": {"accumulate": 4}}), "batch_clips 2 is no multiple"),
+    (
+        PREPARE,
         lambda: edit("params.yaml", data={"holdout_split": "val"}),
         "data: holdout_split val also trains or judges s",
     ),
@@ -205,7 +221,25 @@ PARAMS = [
     (TUNE, space(loss__wieght={"low": 0.1, "high": 1.0}), "tune.space.loss.wieght: … did you mean weight?"),
     (TUNE, space(loss__weight={"low": 2.0, "high": 1.0}), "tune.space.loss.weight: low 2.0 must be below high 1.0"),
     (TUNE, space(loss__scale={"low": 0.5, "high": 4.0}), "tune.space.loss.scale: … less than or equal to 1, not 4.0"),
-    (TUNE, space(train__stage1__epochs={"low": 1.0, "high": 4.0}), "tune.space.train.stage1.epochs: is no number with"),
+    (TUNE, space(train__stage1__epochs={"low": 1.0, "high": 4.0}), "train.stage1.epochs: is what a trial costs"),
+    (TUNE, space(data__sources={"choices": ["a", "b"]}), "tune.space.data.sources: is no single value"),
+    (TUNE, space(scribbles__margin_max={"low": 0.1, "high": 0.2}), "scribbles.margin_max: decides nothing in a trial"),
+    (TUNE, space(loss__beta={"low": 0.1}), "tune.space.loss.beta: has no range; give low and high, or choices"),
+    (TUNE, space(loss__weight={"choices": [0.1, 0.2]}), "tune.space.loss.weight: has choices and a range"),
+    (TUNE, space(loss__beta={"choices": [0.1, 0.1]}), "tune.space.loss.beta: has fewer than two different choices"),
+    (TUNE, space(loss__regularizer={"low": 0.1, "high": 1.0}), "tune.space.loss.regularizer: is no number … choices"),
+    (TUNE, space(loss__regularizer={"choices": ["none", "crf"]}), "loss.regularizer: input should be … not 'crf'"),
+    (TUNE, space(**{WIDTH: {"low": 4.5, "high": 8.0}}), "model.fusion_channels: is a whole number, 4.5 to 8.0 are not"),
+    (TUNE, space(loss__beta={"low": 0.1, "high": 1.0, "num": 1}), "tune.space.loss.beta: num 1 is no grid"),
+    (TUNE, tune(algorithm="grid"), "tune.space.loss.weight: a grid takes points, not a range; add num"),
+    (TUNE, tune(algorithm="grid", space=GRID), "params.yaml: tune.trials: 3, the grid has 9 points; raise it"),
+    (TUNE, tune(algorithm="pbt", space={"model.fusion_channels": {"low": 4, "high": 8}}), "cannot change while a net"),
+    (TUNE, tune(algorithm="pbt", trials=1), "params.yaml: tune.trials: a population has 2 members or more, not 1"),
+    (TUNE, tune(algorithm="pbt", perturb=2), "params.yaml: tune.perturb: 2, a trial has 2 epochs; lower it"),
+    (TUNE, tune(algorithm="pbt", workers=2), "params.yaml: tune.workers: 2, pbt trains a trial in one process"),
+    (TUNE, tune(workers=3), "params.yaml: tune.workers: 3 cannot share a batch of 2 clips (train.stage1)"),
+    (TUNE, tune(resources={"cpus": 999.0}), "params.yaml: tune.resources: 999 CPUs and 0 GPUs asked for, there are"),
+    (TUNE, tune(resources={"gpus": 1.5}), "params.yaml: tune.resources: gpus 1.5 is neither a whole number"),
     (
         TUNE,
         lambda: edit("params.yaml", tune={"variant": "urs"}),
@@ -350,10 +384,20 @@ def best(**changes) -> Callable[[], None]:
 
 
 ADOPT, RECORDS = "pipelines.adopt --yes", "pipelines.records"
+
+
+def broken_trial() -> None:
+    """Of a search of these parameters that was interrupted."""
+    params = read_params(Path("params.yaml"))
+    records = Records.read(params, Layout("tiny"))
+    write(str(kept_folder(records, params, trial_config(params)) / "trial-0000.json"), "{")
+
+
 NO_INDEX = "index.parquet: no such index; prepare the data first"
 LATER = [
     (STAGE1, lambda: gone("data"), NO_INDEX),
     (TUNE, lambda: gone("data"), NO_INDEX),
+    (TUNE, broken_trial, "trial-0000.json: not a trial of a search"),
     (STAGE1, lambda: write("data/tiny/frames/index.parquet", "x"), "index.parquet: not an index"),
     (STAGE1, lambda: gone("data/tiny/scribbles"), "scribbles.parquet: no scribble store; make the scribbles first"),
     (STAGE1, lambda: write("data/tiny/scribbles/scribbles.parquet", "x"), "scribbles.parquet: not a scribble store"),
@@ -370,6 +414,9 @@ LATER = [
     (RECORDS, lambda: gone("data"), "index.parquet: nothing to record yet"),
     (RECORDS, lambda: None, "ours train_stage1: its outputs are not whole … history.csv"),
     (FIT, lambda: gone("fit.yaml"), "fit.yaml: no such file"),
+    (FIT, lambda: edit("fit.yaml", train={"stage1": {"precision": "float16"}}), "precision float16 is for GPUs alone"),
+    (FIT, lambda: drawn_alone("fit.yaml", dense_every=2), "data.sources: s has no dense mask to train on"),
+    (FIT, lambda: state_of_another("fit.yaml"), ".pt: the state of a run with other parameters or data"),
     (FIT, lambda: shutil.copy("params.yaml", "fit.yaml"), "fit.yaml: fit: missing, add it"),
     (FIT, lambda: edit("fit.yaml", fit={"stage": "stage3"}), "fit.yaml: fit.stage: input should be"),
     (FIT, lambda: write("out"), "out/checkpoint.pt: cannot be written … out is a file"),

@@ -2,14 +2,20 @@
 
 import copy
 import io
+from functools import partial
 
 import pytest
 import torch
 from conftest import TINY_MODEL, batch_of, changed, loss_of, run
+from two_ranks import spoil
 
 import ssvos.training
 from ssvos.checkpoint import save_checkpoint
-from ssvos.training import Progress, first_network, fit
+from ssvos.config import Config
+from ssvos.device import deterministic
+from ssvos.learner import Learner
+from ssvos.losses.joint import JointLoss
+from ssvos.training import LOSS_TERMS, Progress, first_network, fit
 
 
 def test_gradients_of_a_batch_are_the_mean_of_those_of_its_halves(tiny_data):
@@ -29,7 +35,7 @@ def test_gradients_of_a_batch_are_the_mean_of_those_of_its_halves(tiny_data):
 
 
 def pretend_rank(monkeypatch, rank: int, world: int) -> None:
-    dist = ssvos.training.dist
+    dist = torch.distributed
     monkeypatch.setattr(dist, "is_available", lambda: True)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_rank", lambda *_: rank)
@@ -167,3 +173,196 @@ def test_a_stage_begins_with_a_checkpoint_of_the_same_network_alone(tiny_data, t
     other = config.model_copy(update={"model": TINY_MODEL.model_copy(update={"state": "fine"})})
     with pytest.raises(ValueError, match=r"start\.pt"):
         first_network(other, tmp_path / "start.pt")
+
+
+def trained(config: Config, **stage) -> Config:
+    """The configuration with other values for both stages together; first-stage values by `changed`."""
+    return config.model_copy(update={"train": config.train.model_copy(update=stage)})
+
+
+def told(config: Config, data, network=None) -> tuple[Progress, list[str]]:
+    """The finished progress, and the lines that were said meanwhile."""
+    said: list[str] = []
+    network = network or first_network(config)
+    return fit(network, data, config, config.train.stage1, "cpu", lambda _: None, say=said.append), said
+
+
+def gradients(config: Config, source, count: int, precision: str = "float32") -> tuple[torch.Tensor, dict]:
+    """Loss terms and gradients that a step of the first batch takes, without its update."""
+    network = first_network(config)
+    learner = Learner(network, config, config.train.stage1, torch.device("cpu"), print)
+    network.train()
+    terms = learner._gradients(batch_of(source, config, count), 1.0)
+    return terms, {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_an_accumulated_batch_has_the_loss_and_gradient_of_the_whole_one(tiny_data, parts):
+    config, source = changed(tiny_data.config, batch_clips=4), tiny_data.load().fit
+    network, batch = first_network(config), batch_of(source, config, 4)
+    loss_of(network, batch, config).backward()
+    whole = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    expected, _ = gradients(config, source, 4)
+    terms, found = gradients(changed(config, accumulate=parts), source, 4)
+    torch.testing.assert_close(terms, expected, atol=1e-6, rtol=1e-5)
+    assert found.keys() == whole.keys()
+    for name, gradient in whole.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(found[name], gradient, atol=1e-4 * scale + 1e-8, rtol=1e-3, msg=name)
+
+
+def test_an_accumulated_batch_goes_through_the_network_part_by_part(tiny_data, monkeypatch):
+    sizes, forward = [], ssvos.learner.Network.forward
+    monkeypatch.setattr(
+        ssvos.learner.Network, "forward", lambda self, f, s: (sizes.append(len(f)), forward(self, f, s))[1]
+    )
+    told(changed(tiny_data.config, epochs=1, clips_per_epoch=4, batch_clips=4, accumulate=2), tiny_data.load())
+    assert sizes == [2, 2]
+
+
+def test_a_batch_whose_parts_workers_cannot_share_is_refused(tiny_data, monkeypatch):
+    pretend_rank(monkeypatch, 0, 2)
+    with pytest.raises(ValueError, match=r"batch_clips 6 cannot be shared by 2 workers in 2 parts; .* multiple of 4"):
+        run(changed(tiny_data.config, batch_clips=6, clips_per_epoch=6, accumulate=2), tiny_data.load())
+
+
+def test_the_loss_terms_of_the_history_are_those_of_the_joint_loss():
+    assert len(LOSS_TERMS) == len(JointLoss._fields) and LOSS_TERMS[1:] == JointLoss._fields[1:]
+
+
+def test_float16_is_refused_on_a_cpu(tiny_data):
+    with pytest.raises(ValueError, match="precision float16 is for GPUs alone"):
+        run(changed(tiny_data.config, precision="float16"), tiny_data.load())
+
+
+def test_float16_scales_its_loss_and_the_scale_is_resumed(tiny_data, monkeypatch):
+    """On the CPU, which computes in float16 slowly, and is refused but here."""
+    monkeypatch.setattr("ssvos.learner.require_precision", lambda *_: None)
+    monkeypatch.setattr("torch.amp.GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**9, growth_interval=3))
+    config = changed(tiny_data.config, precision="float16", epochs=2, clips_per_epoch=8, save_every=1, max_norm=1.0)
+    plain = run(changed(config, precision="float32", epochs=1), tiny_data.load())
+    states = []
+    network = first_network(config)
+    done = fit(
+        network,
+        tiny_data.load(),
+        config,
+        config.train.stage1,
+        "cpu",
+        lambda _: None,
+        save=lambda progress: states.append(saved_and_loaded(progress)),
+    )
+    assert [state.scaler["scale"] for state in states] == [2.0**n for n in (9, 9, 10, 10, 10, 11, 11, 11)]
+    assert done.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=0.02)
+    resumed = run(config, tiny_data.load(), seed=5, resume=states[4])
+    assert all(torch.equal(value, resumed.weights[key]) for key, value in done.weights.items())
+    assert resumed.scaler == done.scaler
+
+
+def test_deterministic_mode_is_on_while_it_trains_and_then_as_it_was(tiny_data, monkeypatch):
+    seen, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam,
+        "step",
+        lambda self, *a: (seen.append(torch.are_deterministic_algorithms_enabled()), step(self, *a))[1],
+    )
+    config = changed(tiny_data.config, epochs=1)
+    one, two = (run(trained(config, deterministic=True), tiny_data.load()) for _ in range(2))
+    assert seen == [True] * 4 and not torch.are_deterministic_algorithms_enabled()
+    assert all(torch.equal(value, two.weights[key]) for key, value in one.weights.items())
+    run(config, tiny_data.load())
+    assert seen[4:] == [False] * 2
+
+
+def test_an_operator_without_a_deterministic_algorithm_is_named():
+    values, places = torch.zeros(4), torch.tensor([0, 1])
+    with (
+        pytest.raises(ValueError, match=r"train\.deterministic: put_ does not .*; set it to false"),
+        deterministic(True),
+    ):
+        values.put_(places, torch.ones(2), accumulate=False)
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RuntimeError, match="size"), deterministic(True):
+        torch.zeros(2) + torch.zeros(3)
+
+
+def test_a_compiled_network_trains_as_the_plain_one(tiny_data, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    config = changed(tiny_data.config, epochs=1)
+    plain, _ = told(config, tiny_data.load())
+    compiled, said = told(trained(config, compile=True), tiny_data.load())
+    assert not said
+    assert compiled.weights.keys() == plain.weights.keys()
+    assert compiled.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-4)
+
+
+def test_where_compilation_fails_it_is_told_once_and_training_goes_on(tiny_data, monkeypatch):
+    tried = []
+
+    def broken(graph, inputs):
+        tried.append(graph)
+        raise NotImplementedError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
+    config = changed(tiny_data.config, epochs=1)
+    plain, _ = told(config, tiny_data.load())
+    went_on, said = told(trained(config, compile=True), tiny_data.load())
+    assert len(tried) == 1 and len(said) == 1 and "\n" not in said[0]
+    assert said[0].startswith("train.compile: ") and "no compiler here" in said[0]
+    assert all(torch.equal(value, went_on.weights[key]) for key, value in plain.weights.items())
+
+
+def spoilt(data, batches: list[int], config: Config, monkeypatch) -> list[str]:
+    """Make the loss of these batches of the first epoch not finite; returns the first video of each."""
+    stage = config.train.stage1
+    specs = data.fit.draw(stage, config.train.seed, 0)
+    first = [specs[number * stage.batch_clips] for number in batches]
+    spoil(first, monkeypatch.setattr)
+    return [data.fit.videos[spec.video].sequence for spec in first]
+
+
+def test_a_batch_whose_loss_is_not_finite_may_be_left_out(tiny_data, monkeypatch):
+    config, data = changed(tiny_data.config, epochs=2, clips_per_epoch=6, average=0.5), tiny_data.load()
+    names = spoilt(data, [1], config, monkeypatch)
+    progress, said = told(trained(config, skip_nonfinite=1), data)
+    assert len(said) == 1 and "epoch 1, step 2" in said[0] and names[0] in said[0] and "1 of at most 1" in said[0]
+    assert progress.skipped == 1 and len(progress.history) == 2
+    assert all(torch.isfinite(value).all() for value in progress.weights.values())
+    assert all(torch.isfinite(torch.tensor(list(row.values()))).all() for row in progress.history)
+    # Adam's and the average's counts of steps: 3 an epoch, less the one
+    steps = {int(state["step"]) for state in progress.optimizer["state"].values()}
+    assert max(steps) == 5 and int(progress.average["n_averaged"]) == 5
+
+
+def test_one_batch_more_than_may_be_left_out_stops_the_run(tiny_data, monkeypatch):
+    config, data = changed(tiny_data.config, epochs=1, clips_per_epoch=6), tiny_data.load()
+    spoilt(data, [0, 2], config, monkeypatch)
+    said = []
+    config = trained(config, skip_nonfinite=1)
+    with pytest.raises(FloatingPointError, match=r"epoch 1, step 3 .*after 1 batches left out"):
+        fit(first_network(config), data, config, config.train.stage1, "cpu", lambda _: None, say=said.append)
+    assert len(said) == 1
+
+
+def test_an_epoch_tells_its_speed_and_keeps_it_out_of_the_history(tiny_data, monkeypatch):
+    clip = ssvos.training.ClipDataset.__getitem__
+    slow = lambda self, k: (ssvos.training.time.sleep(0.2), clip(self, k))[1]  # noqa: E731
+    monkeypatch.setattr(ssvos.training.ClipDataset, "__getitem__", slow)
+    reports = []
+    run(changed(tiny_data.config, epochs=1), tiny_data.load(), report=reports.append)
+    (report,) = reports
+    assert set(report.speed) == {"clips_per_second", "data_wait_share", "peak_memory_gb"}
+    assert not set(report.speed) & set(report.row)
+    seconds = 4 / report.speed["clips_per_second"]  # of 4 clips, each of which was waited for 0.2 s or more
+    assert 0.8 / seconds <= report.speed["data_wait_share"] < 1
+    assert 0.05 < report.speed["peak_memory_gb"] < 64
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_float16_trains_on_a_gpu_as_float32_does(tiny_data):
+    losses = []
+    for precision in ("float32", "float16"):
+        config = changed(tiny_data.config, precision=precision, epochs=1, clips_per_epoch=8)
+        progress = fit(first_network(config), tiny_data.load(), config, config.train.stage1, "cuda", lambda _: None)
+        losses.append(progress.history[0]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)

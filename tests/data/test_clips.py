@@ -1,6 +1,7 @@
 """Training clips: what is drawn, and what a clip holds."""
 
 from collections import Counter
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from conftest import TINY_STAGE
 
 from ssvos.config import AugmentConfig
-from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, read_frame
+from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision, read_frame, read_mask
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.labels import encode_labels, read_labels, write_labels
 from ssvos.scribbles.store import STORE_SCHEMA, ScribbleStore
@@ -195,3 +196,136 @@ def test_an_unreadable_frame_is_named(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"bad\.jpg"):
         read_frame(tmp_path / "bad.jpg")
+
+
+def box(t: int, i: int) -> tuple[slice, slice]:
+    """Where object i is in frame t of the video `mixed`."""
+    return slice(4 + 20 * (i - 1), 18 + 20 * (i - 1)), slice(4 + 3 * t, 20 + 3 * t)
+
+
+@pytest.fixture
+def mixed(tmp_path) -> ClipSource:
+    """Nine frames of objects 1 and 2, labelled but for frame 1: dense masks with a void corner, a row of each object as
+    its stroke, one row of background."""
+    rows, frames = [], []
+    rng = np.random.default_rng(0)
+    for t in range(9):
+        name, is_labelled = f"{t:05d}", t != 1
+        write_image(tmp_path / "clip" / f"{name}.png", rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+        mask, scribble = np.zeros((48, 64), np.uint8), np.full((48, 64), 255, np.uint8)
+        mask[44:, 60:] = 255
+        scribble[46, 2:50] = 0
+        for i in (1, 2):
+            mask[box(t, i)] = i
+            scribble[box(t, i)[0].start + 6, box(t, i)[1]] = i
+        if is_labelled:
+            write_labels(tmp_path / "masks" / f"{name}.png", mask)
+            row = {"dataset": "a", "split": "train", "sequence": "clip", "frame": name, "png": encode_labels(scribble)}
+            rows.append(row)
+        mask_path = f"masks/{name}.png" if is_labelled else None
+        ids = (1, 2) if is_labelled else None
+        frames.append(IndexedFrame(name, f"clip/{name}.png", mask_path, None, 48, 64, ids, ""))
+    store = ScribbleStore(pa.Table.from_pylist(rows, schema=STORE_SCHEMA))
+    return source_of([IndexedVideo("a", "train", "clip", tuple(frames), {})], roots={"a": tmp_path}, store=store)
+
+
+def supervised(source: ClipSource, scribble_every: int = 1, dense_every: int = 0) -> ClipSource:
+    return replace(source, supervision={"a": Supervision(scribble_every, dense_every)})
+
+
+def kinds(source: ClipSource, positions=range(9), object_id: int = 1) -> str:
+    """What each frame's target is: d a dense mask, s strokes, - nothing; checked pixel by pixel."""
+    target = item(source, positions, object_id, clip_frames=len(positions))["target"].numpy()
+    found = ""
+    for t, labels in zip(positions, target, strict=True):
+        dense = np.zeros((48, 64), np.uint8)
+        dense[44:, 60:] = 255
+        dense[box(t, object_id)] = 1
+        strokes = np.full((48, 64), 255, np.uint8)
+        strokes[46, 2:50] = 0
+        for i in (1, 2):
+            strokes[box(t, i)[0].start + 6, box(t, i)[1]] = int(i == object_id)
+        expected = {"d": dense, "s": strokes, "-": np.full((48, 64), 255, np.uint8)}
+        (kind,) = (name for name, one in expected.items() if np.array_equal(labels, one))
+        found += kind
+    return found
+
+
+# frame 1 is unlabelled, so that the labelled ones, in order, are 0 2 3 4 5 6 7 8
+@pytest.mark.parametrize(
+    ("scribble_every", "dense_every", "expected"),
+    [
+        (1, 0, "s-sssssss"),
+        (3, 0, "s---s--s-"),
+        (9, 0, "s--------"),
+        (1, 1, "d-ddddddd"),
+        (1, 4, "d-sssdsss"),
+        (2, 3, "d--sds-d-"),
+        (4, 8, "d----s---"),
+    ],
+)
+@pytest.mark.parametrize("object_id", [1, 2])
+def test_every_so_manieth_labelled_frame_is_a_target(mixed, scribble_every, dense_every, expected, object_id):
+    assert kinds(supervised(mixed, scribble_every, dense_every), object_id=object_id) == expected
+
+
+def test_which_frames_are_targets_does_not_depend_on_where_a_clip_begins(mixed):
+    source = supervised(mixed, 3, 4)
+    whole = kinds(source)
+    assert all(kinds(source, range(k, k + 4)) == whole[k : k + 4] for k in (0, 4))
+
+
+def test_a_clip_begins_on_a_frame_that_keeps_its_scribble(mixed):
+    assert {spec.positions[0] for spec in supervised(mixed).draw(stage(clips_per_epoch=99), 0, 0)} == {0, 2, 3, 4, 5, 6}
+    starts = {spec.positions[0] for spec in supervised(mixed, 3, 2).draw(stage(clips_per_epoch=99), 0, 0)}
+    assert starts == {0, 4}
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_the_network_is_given_strokes_where_the_target_is_a_mask(mixed, share):
+    given = item(supervised(mixed, 1, 1), share=share)["scribble"].numpy()
+    strokes = item(mixed)["target"][0].numpy()
+    known = given != 255
+    assert (given[known] == strokes[known]).all() and {0, 1} <= set(np.unique(given))
+    assert (known.sum() == (strokes != 255).sum()) == (share == 1.0)
+
+
+def test_a_clip_that_would_begin_on_a_frame_without_scribble_is_not_turned_round(mixed):
+    turned, last = AugmentConfig(flip=0.0, reverse=1.0), {}
+    for every in (1, 4):
+        source = supervised(mixed, every)
+        plain, found = (item(source, (5, 6, 7), augment=augment)["frames"] for augment in (STILL, turned))
+        last[every] = torch.equal(found, plain.flip(0)), torch.equal(found, plain)
+    assert last == {1: (True, False), 4: (False, True)}
+
+
+def test_a_varied_mask_moves_as_its_frame_and_is_unlabelled_outside(mixed):
+    augment = AugmentConfig(flip=1.0)
+    plain, flipped = item(supervised(mixed, 1, 1)), item(supervised(mixed, 1, 1), augment=augment)
+    assert torch.equal(flipped["target"], plain["target"].flip(-1))
+    small = item(supervised(mixed, 1, 1), augment=AugmentConfig(flip=0.0, scale_min=0.5, scale_max=0.5))["target"]
+    assert (small[:, :8] == 255).all() and (small[:, :, :12] == 255).all()
+    share = (small[[0, 2]] == 1).flatten(1).float().mean(dim=1)
+    torch.testing.assert_close(share, torch.full((2,), 14 * 16 / (48 * 64) / 4), atol=0.004, rtol=0)
+
+
+def test_a_labelled_frame_without_a_mask_keeps_its_scribble(mixed):
+    video = mixed.videos[0]
+    frames = tuple(replace(f, mask_path=None) if f.name == "00004" else f for f in video.frames)
+    source = replace(supervised(mixed, 1, 1), videos=[replace(video, frames=frames)])
+    assert kinds(source) == "d-ddsdddd"
+
+
+def test_sources_are_supervised_each_in_its_own_way(mixed):
+    other = replace(mixed.videos[0], dataset="b")
+    source = ClipSource([other], {"b": mixed.roots["a"]}, {"b": 1.0}, mixed.scribbles, {"a": Supervision(9)})
+    assert source.supervision_of(other) == Supervision() and source.supervision_of(mixed.videos[0]) == Supervision(9)
+
+
+def test_a_mask_is_sampled_at_the_centres_of_its_new_pixels(tmp_path):
+    mask = np.kron(np.array([[0, 1, 2], [3, 255, 4]], np.uint8), np.ones((4, 6), np.uint8))
+    write_labels(tmp_path / "mask.png", mask)
+    assert read_mask(tmp_path / "mask.png", 2, 3).tolist() == [[0, 1, 2], [3, 255, 4]]
+    assert read_mask(tmp_path / "mask.png", 8, 18).tolist() == mask.tolist()
+    larger = read_mask(tmp_path / "mask.png", 16, 36)
+    assert larger.tolist() == np.kron(mask, np.ones((2, 2), np.uint8)).tolist()

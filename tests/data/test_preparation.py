@@ -1,11 +1,14 @@
 """Preparing the data: every sequence has one role, and what judges never trains."""
 
+import shutil
+
 import pytest
 from conftest import TinyData, untracked
 
-from ssvos.config import Config, SourceConfig
+from ssvos.config import Config, DataConfig, SourceConfig
 from ssvos.data.preparation import prepare, sequences_by_split, source_roots
 from ssvos.data.videos import FaultyData
+from ssvos.video_counts import count_sources
 
 
 def roles(table) -> dict[str, set[str]]:
@@ -87,3 +90,60 @@ def test_roots_are_absolute_whatever_the_source(tiny_data, monkeypatch, tmp_path
     config = tiny_data.config.model_copy(update={"data": tiny_data.config.data.model_copy(update={"sources": sources})})
     found = source_roots(config, tmp_path / "made-here")
     assert found == {"made": tmp_path / "made-here", "given": tmp_path / "data" / "davis"}
+
+
+ALONE = {"name": "extra", "val": ""}  # trains alone
+
+
+def counted(data: TinyData, *sources: dict, **changes) -> list[tuple[int, int, int]]:
+    root = str(data.roots["embedded"])
+    made = tuple(SourceConfig(**({"name": "a", "layout": "davis", "root": root} | source)) for source in sources)
+    found = data.config.data.model_copy(update={"sources": made} | changes)
+    return [
+        tuple(len(part) for part in (counts.train, counts.holdout, counts.judged))
+        for counts in count_sources(data.config.model_copy(update={"data": found}))
+    ]
+
+
+def roles_of(table, name: str) -> dict[str, set[str]]:
+    rows = [row for row in table.select(["dataset", "split", "sequence"]).to_pylist() if row["dataset"] == name]
+    return {split: {r["sequence"] for r in rows if r["split"] == split} for split in ("train", "holdout", "val")}
+
+
+def test_a_source_that_judges_nothing_trains_whole(tiny_data):
+    table = prepared(tiny_data, {}, ALONE)
+    every = {"train-000", "train-001", "train-002"}
+    assert roles_of(table, "extra") == {"train": every, "holdout": set(), "val": set()}
+    assert roles_of(table, "a") == roles(prepared(tiny_data, {})), "the other source is as it was"
+    assert counted(tiny_data, {}, ALONE) == [(2, 1, 1), (3, 0, 0)]
+
+
+def test_a_source_that_trains_alone_needs_no_held_out_list(tiny_data, lists, tmp_path):
+    """Not even a second video, of which one could be held out."""
+    lists("chosen", "train-001")
+    root = tmp_path / "alone"
+    shutil.copytree(tiny_data.roots["embedded"], root)
+    (root / "ImageSets" / "2017" / "chosen.txt").unlink()
+    (root / "ImageSets" / "2017" / "one.txt").write_text("train-000\n")
+    extra = ALONE | {"root": str(root), "train": "one"}
+    table = prepared(tiny_data, {}, extra, holdout_split="chosen")
+    assert roles_of(table, "extra") == {"train": {"train-000"}, "holdout": set(), "val": set()}
+    assert roles_of(table, "a")["holdout"] == {"train-001"}
+    assert counted(tiny_data, {}, extra, holdout_split="chosen") == [(2, 1, 1), (1, 0, 0)]
+
+
+def test_rendered_clips_may_train_alone(tiny_data, lists):
+    lists("chosen", "train-001")
+    rendered = {"name": "made", "layout": "embedded", "val": "", "root": ""}
+    table = prepared(tiny_data, {}, rendered, holdout_split="chosen")
+    assert {split: len(found) for split, found in roles_of(table, "made").items()} == {
+        "train": 3,
+        "holdout": 0,
+        "val": 0,
+    }
+    assert counted(tiny_data, {}, rendered, holdout_split="chosen")[1] == (3, 0, 0)
+
+
+def test_some_source_must_judge():
+    with pytest.raises(ValueError, match="no source has a list to judge, so none is held out; name val of extra"):
+        DataConfig(name="x", sources=(SourceConfig(**ALONE, layout="davis", root="r"),))
