@@ -26,7 +26,7 @@ def main() -> None:
         return
     print(f"{provenance(found)}")
     for key, (old, new) in changes.items():
-        print(f"  {key}: {old:g} -> {new:g}")
+        print(f"  {key}: {_shown(old)} -> {_shown(new)}")
     if not (args.yes or _agreed()):
         print(f"{PARAMS}: left as it is; `python -m pipelines.adopt --yes` writes the change")
         return
@@ -40,16 +40,15 @@ def read_best(path: Path) -> dict:
         raise FileNotFoundError(f"{path}: no search has ended here; run `dvc repro tune` first")
     found = read_yaml(path)
     try:
-        values = [value for _, value in _leaves(found["params"])]
-        is_whole = bool(found["search"]["variant"] and provenance(found) and values)
+        is_whole = bool(found["search"]["variant"] and provenance(found) and list(_leaves(found["params"])))
     except (KeyError, TypeError, ValueError, AttributeError):
         is_whole = False
-    if not is_whole or not all(isinstance(value, float) for value in values):
+    if not is_whole:
         raise ValueError(f"{path}: not the result of a search; run `dvc repro tune` again")
     return found
 
 
-def difference(params: Params, found: dict) -> dict[str, tuple[float, float]]:
+def difference(params: Params, found: dict) -> dict[str, tuple[object, object]]:
     """The values that adopting changes: {key: (old, new)}. ValueError if the search was of other data."""
     name, variant = found["search"]["data"], found["search"]["variant"]
     if name != params.base.data.name:
@@ -58,9 +57,11 @@ def difference(params: Params, found: dict) -> dict[str, tuple[float, float]]:
             "run `dvc repro tune` for this one"
         )
     present = flatten(params.variant(variant))
-    for key, _ in _leaves(found["params"]):
+    for key, value in _leaves(found["params"]):
         if key not in present:
             raise ValueError(f"{BEST}: {key} is no parameter; run `dvc repro tune` again")
+        if type(value) is not type(present[key]):
+            raise ValueError(f"{BEST}: not the result of a search; run `dvc repro tune` again")
     return {key: (present[key], value) for key, value in _leaves(found["params"]) if present[key] != value}
 
 
@@ -120,7 +121,11 @@ def _holds(values: dict, key: str) -> bool:
     return True
 
 
-def _set(values: dict, key: str, value: float) -> None:
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _set(values: dict, key: str, value: object) -> None:
     *path, leaf = key.split(".")
     for part in path:
         values = values.setdefault(part, {})

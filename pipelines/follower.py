@@ -102,8 +102,8 @@ class Follower(Callback):
                 self._advance()
 
     def stop_rest(self) -> None:
-        """The time of the search is up: what runs still has ended where it stands."""
-        for seen in self._by_id.values():
+        """The time of the search is up: what runs still, or ran before an interruption, has ended where it stands."""
+        for seen in (*self._known, *self._by_id.values()):
             if not seen.has_ended:
                 self._end(seen, "stopped", "" if seen.history else "no epoch in the time of the search")
 

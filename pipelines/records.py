@@ -12,6 +12,7 @@ from pathlib import Path
 from pipelines import tracking
 from pipelines.contact_sheet import contact_sheets
 from pipelines.params import BEST, CURVES, TRIALS, Layout, flatten, nested, read_params
+from pipelines.search_space import typed
 from pipelines.stage import no_arguments, run_stage, tracked
 from pipelines.tracking import DataUse, Record
 from ssvos.checkpoint import file_digest, load_checkpoint
@@ -180,7 +181,10 @@ def _texts(path: Path) -> list[dict[str, str]]:
 
 
 def _number(text: str) -> object:
-    return float(text) if text else text
+    try:
+        return float(text)
+    except ValueError:
+        return text  # nothing, or a choice of a search
 
 
 def test_metrics(scores: dict[str, dict], prefix: str) -> dict[str, float]:
@@ -233,7 +237,7 @@ def trial_records(search: Record, config: Config) -> list[Record]:
             search,
             config,
             int(row["trial"]),
-            {key: value for key, value in row.items() if "." in key},
+            typed(config, {key: value for key, value in row.items() if "." in key}),
             [{k: v for k, v in point.items() if k != "trial"} for point in curves if point["trial"] == row["trial"]],
         )
         for row in trials

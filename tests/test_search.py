@@ -224,6 +224,13 @@ def test_after_an_interruption_a_trial_keeps_its_number_and_its_run(mlflow_calls
     assert Counter(trial.status for trial in seen.trials) == {"stopped": 3, "finished": 1, "failed": 1}
 
 
+def test_a_trial_that_an_interruption_left_ends_with_the_time_of_the_search(mlflow_calls):
+    seen = follower([Trial(0, {RATE: 0.3}, "run-0", score=0.2, history=[{"epoch": 1}])], lambda trial: None)
+    seen.stop_rest()
+    assert [(one.status, one.score) for one in seen.trials] == [("stopped", 0.2)]
+    assert mlflow_calls == [("write", "run-0")]
+
+
 def test_a_population_that_begins_again_takes_its_runs_in_order(mlflow_calls):
     seen = follower([Trial(0, {}, "run-0"), Trial(1, {}, "run-1")], lambda trial: None)
     trials = [ray_trial("a", 0.5), ray_trial("b", 0.6), ray_trial("c", 0.7)]
