@@ -111,11 +111,11 @@ class _Keeper(Follower):
 
     def __init__(self, layout: Layout, search, configs: Mapping[str, Config], digests, parent: str, advance) -> None:
         epochs = max(sum(getattr(one.train, stage).epochs for stage in STAGES) for one in configs.values())
-        super().__init__(len(configs), epochs, [], parent, self._record, advance)
+        super().__init__(len(configs), epochs, [], parent, self._setting_record, advance)
         self._layout, self._search, self._configs, self._digests = layout, search, configs, digests
         self._judged: dict[str, dict] = {}
 
-    def _record(self, number: int, values: Mapping[str, str], history: list[dict]) -> tracking.Record:
+    def _setting_record(self, number: int, values: Mapping[str, str], history: list[dict]) -> tracking.Record:
         name = values["run"]
         record = trial_record(self._search, self._configs[name], number, {}, history)
         metrics = record.metrics | test_metrics(self._judged.get(name, {}), "test.")
