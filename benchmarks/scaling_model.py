@@ -78,7 +78,7 @@ class Costs:
             return json.loads((folder / f"{name}.json").read_text())
 
         training = load("train_step")
-        (step,) = [run for run in training["runs"] if run["dtype"] == "float32"]
+        step = max((run for run in training["runs"] if run["dtype"] == "float32"), key=lambda run: run["threads"])
         share = PIXELS_480P / (training["size"][0] * training["size"][1]) / training["frames"]
         inference = load("inference")["runs"][0]
         counts = [f"{count} objects, per_object keys" for count in (1, 3)]

@@ -55,13 +55,22 @@ def test_a_table_is_put_in_place_of_the_old_one_and_nothing_else_changes():
 
 def test_measured_costs_are_those_of_the_results(tmp_path):
     counts = ("1 objects, per_object keys", "3 objects, per_object keys")
-    step = {"dtype": "float32", "seconds": {"step_half_scale": 8.0}, "in_plain_forwards": {"step_half_scale": 3.5}}
+    step = {
+        "threads": 2,
+        "dtype": "float32",
+        "seconds": {"step_half_scale": 8.0},
+        "in_plain_forwards": {"step_half_scale": 3.5},
+    }
     inference = {
         "seconds_a_frame": dict(zip(counts, (1.0, 2.0), strict=True)),
         "in_plain_forwards": dict(zip(counts, (1.5, 3.0), strict=True)),
     }
     results = {
-        "train_step": {"size": [480, 427], "frames": 4, "runs": [{"dtype": "bfloat16"}, step]},
+        "train_step": {
+            "size": [480, 427],
+            "frames": 4,
+            "runs": [{"threads": 1, "dtype": "float32"}, {"threads": 4, "dtype": "bfloat16"}, step],
+        },
         "inference": {"runs": [inference]},
         "scribbles": {"ssvos_and_png": {"ms_mean": 12.0}},
         "bench_metrics": {
