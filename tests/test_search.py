@@ -345,7 +345,7 @@ def finished(place: Path) -> tuple[list[dict], str]:
     from mlflow import MlflowClient
 
     running = search(place)
-    said = running.communicate(timeout=300)[0]
+    said = running.communicate(timeout=550)[0]
     assert running.returncode == 0, said
     with open(place / "tune/trials.csv") as file:
         rows = list(csv.DictReader(file))
