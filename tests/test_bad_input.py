@@ -295,7 +295,23 @@ def studied(answers: str | None = None, study: str = ROWS) -> Callable[[], None]
     return spoil
 
 
+def judged_without_videos() -> None:
+    """A run's scores without those of its videos."""
+    studied()()
+    folder = f"results/{next(Path('data').glob('*/frames')).parent.name}/pce-seed0"
+    write(f"{folder}/val.json", '{"scores": {"s": {"global": {"J&F-Mean": 0.5, "J-Mean": 0.5, "F-Mean": 0.5}}}}')
+    write(f"{folder}/objects.csv", "source,object\ns,clip_1\n")
+
+
+def two_benchmarks() -> None:
+    """Table II's study on a source that is not scored after DAVIS-2017."""
+    write("study.yaml", (Path(__file__).parent.parent / "studies" / "table2" / "study.yaml").read_text())
+    edit("params.yaml", data={"sources": [{"name": "s", "layout": "youtube-vos", "root": "set"}]})
+
+
 STUDIES = [
+    (TABLE3, judged_without_videos, "objects.csv: no J.mean and F.mean of an object in each row; `dvc repro`"),
+    ("pipelines.settings", two_benchmarks, "params.yaml: data.sources: a study judges one source, by DAVIS-2017"),
     (PREPARE, lambda: edit("params.yaml", variants={"ours-seed1": {}}), "ours-seed1: the name means ours with seed 1"),
     (TABLE3, studied(study="seeds: [0]\nrows: [pce]\n"), "study.yaml: pce_sa: name it once, in rows, or in not_run"),
     (TABLE3, studied(study=ROWS.replace("full", "full, whole")), "study.yaml: whole: no row of the table; choose of"),
