@@ -11,7 +11,7 @@ from pipelines.judged import judged_videos, late_objects
 from pipelines.params import Layout
 from pipelines.pictures import evenly
 from ssvos.config import Config
-from ssvos.data.clips import read_frame
+from ssvos.data.footage import read_frame
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.inference import starting_scribbles
 from ssvos.labels import read_labels

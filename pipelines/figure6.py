@@ -16,7 +16,7 @@ from pipelines.records import Records
 from pipelines.stage import no_arguments, run_stage
 from pipelines.study import STUDY, Study, read_study
 from ssvos.config import Config
-from ssvos.data.clips import read_frame
+from ssvos.data.footage import read_frame
 from ssvos.data.index import IndexedVideo
 from ssvos.files import write_bytes
 from ssvos.labels import read_labels

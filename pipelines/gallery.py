@@ -19,7 +19,7 @@ from pipelines.frame_scores import (
 from pipelines.judged import judged_videos, mask_folder
 from pipelines.params import Layout
 from pipelines.pictures import jpeg_uri
-from ssvos.data.clips import read_frame
+from ssvos.data.footage import read_frame
 from ssvos.data.index import IndexedVideo
 from ssvos.labels import read_labels
 from ssvos.variants import Params

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.judged import judged_videos, late_objects
 from pipelines.params import Layout
 from pipelines.score_table import ScoreTable
-from ssvos.data.clips import read_frame
+from ssvos.data.footage import read_frame
 from ssvos.data.index import IndexedVideo
 from ssvos.inference import starting_scribbles
 from ssvos.labels import read_labels

@@ -105,7 +105,7 @@ class _Predictor:
         self.config = PredictConfig.model_validate(job["predict"])
 
     def __call__(self, row: dict) -> dict:
-        from ssvos.data.clips import read_frame
+        from ssvos.data.footage import read_frame
         from ssvos.inference import segment, starting_scribbles
         from ssvos.labels import encode_labels
 

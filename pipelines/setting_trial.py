@@ -8,7 +8,7 @@ from pipelines.judged import is_scorable, judged_videos, late_objects, mask_fold
 from pipelines.shipping import Inputs, unpack
 from pipelines.trials import train_both
 from ssvos.config import Config
-from ssvos.data.clips import read_frame
+from ssvos.data.footage import read_frame
 from ssvos.inference import segment, starting_scribbles
 from ssvos.labels import encode_labels
 from ssvos.metrics.davis import score_sequence, summarize

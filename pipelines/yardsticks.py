@@ -82,7 +82,7 @@ def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, 
     import torch
 
     from ssvos import yardsticks
-    from ssvos.data.clips import read_frame
+    from ssvos.data.footage import read_frame
     from ssvos.inference import segment
     from ssvos.labels import read_labels
 

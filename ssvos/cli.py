@@ -270,6 +270,21 @@ def fit(
 
 
 @app.command()
+def pack(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The file that `ssvos fit` would be given.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for frames, labels, scribbles and the file itself.")],
+    height: Annotated[int, typer.Option(min=32, help="Frames that are higher are made so high.")] = 240,
+) -> None:
+    """Pack what a training reads into one small folder, to train on another machine: ssvos fit OUT/fit.yaml.
+
+    Example: ssvos pack fit.yaml packed/ --height 240
+    """
+    from ssvos.fit_file import pack_from_file
+
+    typer.echo(pack_from_file(config, out, height, _tracked))
+
+
+@app.command()
 def plan(
     preset: Annotated[str, typer.Option(help="A preset: demo, davis, ... (docs/presets.md).")] = "",
     data: Annotated[list[str] | None, typer.Option(metavar="[NAME=]DIR", help="A folder of videos; or `demo`.")] = None,

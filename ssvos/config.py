@@ -26,6 +26,8 @@ class SyntheticConfig(FrozenConfig):
 
     object_share: largest share of the frame that one object takes; speed: its mean motion in pixels a frame, on a
     frame 224 wide. camouflage: share of objects whose colours are the background's own.
+    uses: how many training clips of an unlimited source are cut from one that is rendered, each with an object, frames
+    and a variation of its own.
     """
 
     seed: int = 0
@@ -38,6 +40,7 @@ class SyntheticConfig(FrozenConfig):
     object_share: Annotated[float, Field(gt=0.0, le=0.4)] = 0.32
     speed: Positive = 3.6
     camouflage: Fraction = 0.4
+    uses: Count = 1
 
 
 class SourceConfig(FrozenConfig):
@@ -45,6 +48,8 @@ class SourceConfig(FrozenConfig):
 
     val: empty for a source that trains alone, of which nothing is held out either.
     weight: how often its clips are drawn for training, relative to the other sources.
+    unlimited: of the embedded data set: training clips are rendered as they are drawn, no two alike, beside those on
+    disk, which choose and judge.
     scribble_every, dense_every: of a training video's labelled frames, counted from its first, every so manieth keeps
     its scribble as target, and every so manieth (0: none) has its dense mask as target in place of it.
     """
@@ -55,8 +60,15 @@ class SourceConfig(FrozenConfig):
     train: str = "train"
     val: str = "val"
     weight: Positive = 1.0
+    unlimited: bool = False
     scribble_every: Count = 1
     dense_every: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> "SourceConfig":
+        if self.unlimited and self.layout != "embedded":
+            raise ValueError(f"{self.name} is unlimited and not embedded; only what is made here is without end")
+        return self
 
 
 class DataConfig(FrozenConfig):
@@ -209,6 +221,9 @@ class StageConfig(FrozenConfig):
     """One training stage (IV-C). A batch is `batch_clips` clips of `clip_frames` frames of height x width pixels.
 
     decay: the learning rate's factor an epoch. auxiliary_weight: weight of the coarse branch's pCE.
+    frame_stride: between a clip's frames. smallest_stride: where it is not 0 each clip's stride is drawn, from it to
+    frame_stride; stride_growth: epochs in which the longest one grows from the smallest to frame_stride (0: at once).
+    weights: of the stage's own, in place of the sources' `weight`, by their names; 0 leaves a source out.
     regularized_frames: on how many frames of a clip, drawn at random, the regularizer is taken (0: all of them).
     ramp: steps in which the regularizer's weight rises from 0 to its own (0: at once).
     warmup: steps of linear warm-up of the learning rate. max_norm: gradient norm limit (0: none).
@@ -227,6 +242,9 @@ class StageConfig(FrozenConfig):
     batch_clips: Count = 4
     clip_frames: Annotated[int, Field(ge=2)] = 8
     frame_stride: Count = 1
+    smallest_stride: Annotated[int, Field(ge=0)] = 0
+    stride_growth: Annotated[int, Field(ge=0)] = 0
+    weights: dict[str, Annotated[float, Field(ge=0.0)]] = {}
     height: Annotated[int, Field(ge=32)] = 240
     width: Annotated[int, Field(ge=32)] = 480
     learning_rate: Positive = 1e-4
@@ -251,6 +269,10 @@ class StageConfig(FrozenConfig):
             raise ValueError(
                 f"clips_per_epoch {self.clips_per_epoch} is less than one batch of {self.batch_clips}; raise it"
             )
+        if self.smallest_stride > self.frame_stride:
+            raise ValueError(
+                f"smallest_stride {self.smallest_stride} is above frame_stride {self.frame_stride}; lower it"
+            )
         if self.batch_clips % self.accumulate:
             raise ValueError(
                 f"batch_clips {self.batch_clips} is no multiple of accumulate {self.accumulate}; change one of them"
@@ -259,14 +281,23 @@ class StageConfig(FrozenConfig):
 
 
 class AugmentConfig(FrozenConfig):
-    """Clip augmentation, the same for all frames of a clip; what comes in from outside the frame is unlabelled."""
+    """Clip augmentation, the same for all frames of a clip; what comes in from outside the frame is unlabelled.
+
+    flip, reverse: how often a clip is mirrored, or shown backwards. scale: drawn evenly over its logarithm; a magnified
+    clip is cropped anywhere. rotation: up to so many degrees; shear: up to so much. colour: how far gains and brightness
+    go; blur: up to so many pixels (standard deviation). cutout: how often a rectangle of a frame, each frame's own, is
+    painted over and unlabelled.
+    """
 
     flip: Fraction = 0.5
     reverse: Fraction = 0.0
     scale_min: Positive = 1.0
     scale_max: Positive = 1.0
     rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    shear: Fraction = 0.0
     colour: Fraction = 0.0
+    blur: Annotated[float, Field(ge=0.0)] = 0.0
+    cutout: Fraction = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> "AugmentConfig":
@@ -432,6 +463,17 @@ class Config(FrozenConfig):
     predict: PredictConfig = PredictConfig()
     tune: TuneConfig = TuneConfig()
     adopted: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        names = [source.name for source in self.data.sources]
+        for stage in ("stage1", "stage2"):
+            for name in getattr(self.train, stage).weights:
+                if name not in names:
+                    raise ValueError(
+                        f"train.{stage}.weights: {name} is none of data.sources ({', '.join(names)}); rename it"
+                    )
+        return self
 
 
 class FitConfig(FrozenConfig):

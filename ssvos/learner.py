@@ -84,11 +84,11 @@ class Learner:
         ]
         terms = torch.zeros(len(JointLoss._fields), dtype=torch.float64)
         for number, part in enumerate(parts, 1):
-            moved = {name: value.to(self.device) for name, value in part.items()}
+            moved = {name: value.to(self.device, non_blocking=True) for name, value in part.items()}
             is_last = number == len(parts)
             with nullcontext() if is_last or world_size() == 1 else self.model.no_sync():
                 found = loss_terms(self._forward, moved, loss, self.stage.auxiliary_weight, self.stage.precision)
-                terms += torch.tensor([float(term.detach()) for term in found], dtype=torch.float64) / len(parts)
+                terms += torch.stack([term.detach() for term in found]).double().cpu() / len(parts)
                 if self.config.train.skip_nonfinite:  # one rank must not go on where another does not
                     terms[0] += 0.0 * mean_over_ranks(terms[0])
                 if not torch.isfinite(terms[0]):
@@ -126,8 +126,8 @@ def copied(module: nn.Module) -> dict[str, Tensor]:
 def loss_terms(
     model: nn.Module, batch: dict[str, Tensor], loss: LossConfig, auxiliary_weight: float, precision: str = "float32"
 ) -> JointLoss:
-    """The network in `precision`, the loss in single precision."""
-    frames = batch["frames"]
+    """The network in `precision`, the loss in single precision. batch: items of ClipDataset, stacked."""
+    frames = batch["frames"].float() / 255
     with torch.autocast(frames.device.type, getattr(torch, precision), enabled=precision != "float32"):
         prediction = model(frames, batch["scribble"])
     return joint_loss(prediction, frames, batch["target"], loss, auxiliary_weight, batch["regularized"])

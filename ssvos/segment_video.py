@@ -9,7 +9,7 @@ import numpy as np
 
 from ssvos.checkpoint import load_checkpoint
 from ssvos.config import PredictConfig
-from ssvos.data.clips import read_frame
+from ssvos.data.footage import read_frame
 from ssvos.data.preparation import Tracked
 from ssvos.data.validation import measure_image
 from ssvos.data.video_file import VideoWriter, count_frames, read_video

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -15,7 +16,8 @@ from torch.utils.data import DataLoader
 from ssvos.checkpoint import difference, load_checkpoint
 from ssvos.config import Config, StageConfig
 from ssvos.data.augment import resize_scribble
-from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision, read_frame, read_mask
+from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision
+from ssvos.data.footage import Renderer, read_frame, read_mask
 from ssvos.data.index import IndexedVideo, read_index, videos_of
 from ssvos.device import deterministic
 from ssvos.inference import segment
@@ -30,6 +32,7 @@ from ssvos.ranks import mean_over_ranks, rank, world_size
 from ssvos.scribbles.store import read_store
 
 log = logging.getLogger(__name__)
+_PREFETCHED = 4  # batches that each reading process is ahead
 LOSS_TERMS = ("loss", *JointLoss._fields[1:])
 
 
@@ -52,7 +55,9 @@ def training_data(index: Path, scribbles: Path, roots: Mapping[str, Path], confi
         chosen = [video for video in videos if video.split == split]
         if not chosen:
             raise ValueError(f"{index}: no sequence of split {split!r}; prepare the data again")
-        parts[split] = ClipSource(chosen, roots, weights, store, _supervision(config) if split == "train" else {})
+        is_fit = split == "train"
+        supervision, renderers = (_supervision(config), _renderers(config)) if is_fit else ({}, {})
+        parts[split] = ClipSource(chosen, roots, weights, store, supervision, renderers)
     return TrainingData(parts["train"], parts["holdout"], _choose_by(parts["holdout"].videos))
 
 
@@ -62,6 +67,10 @@ def _choose_by(videos: Sequence[IndexedVideo]) -> str:
 
 def _supervision(config: Config) -> dict[str, Supervision]:
     return {s.name: Supervision(s.scribble_every, s.dense_every) for s in config.data.sources}
+
+
+def _renderers(config: Config) -> dict[str, Renderer]:
+    return {s.name: Renderer(config.synthetic, config.scribbles) for s in config.data.sources if s.unlimited}
 
 
 def require_clips(index: pa.Table, config: Config, stage: StageConfig, scribbles: Path | None = None) -> None:
@@ -86,7 +95,8 @@ def require_clips(index: pa.Table, config: Config, stage: StageConfig, scribbles
         own = [video for video in parts["train"] if video.dataset == source.name]
         if source.dense_every and not any(frame.mask_path for video in own for frame in video.frames):
             raise ValueError(f"data.sources: {source.name} has no dense mask to train on; set its dense_every to 0")
-    ClipSource(parts["train"], {}, weights, {}, _supervision(config)).draw(stage, config.train.seed, 0)
+    drawn_from = ClipSource(parts["train"], {}, weights, {}, _supervision(config), _renderers(config))
+    drawn_from.draw(stage, config.train.seed, 0)
     if _choose_by(parts["holdout"]) == "loss":
         ClipSource(parts["holdout"], {}, weights, {}).draw(stage, config.train.seed, 0)
 
@@ -160,7 +170,8 @@ def _train_epoch(
         raise ValueError(f"clips_per_epoch {stage.clips_per_epoch} is less than one batch of {stage.batch_clips}")
     sums = torch.tensor(progress.sums or [0.0] * (len(LOSS_TERMS) + 1), dtype=torch.float64)
     watch = _Watch(learner.device)
-    batches = _batches(source, specs[first * stage.batch_clips :], config, stage, num_loaders)
+    rest, pinned = specs[first * stage.batch_clips :], learner.device.type == "cuda"
+    batches = _batches(source, rest, config, stage, num_loaders, pinned)
     for step, batch in enumerate(watch.waiting(batches), first):
         taken = epoch * steps + step
         share = min(1.0, taken / stage.ramp) if stage.ramp else 1.0
@@ -168,7 +179,7 @@ def _train_epoch(
         if torch.isfinite(terms[0]):
             sums += torch.cat([terms, torch.ones(1, dtype=torch.float64)])
         else:
-            clips = _named(specs[step * stage.batch_clips :][: stage.batch_clips], source.videos)
+            clips = ", ".join(map(source.name, specs[step * stage.batch_clips :][: stage.batch_clips]))
             _leave_out(learner, progress, f"loss is {float(terms[0])} in epoch {epoch + 1}, step {step + 1} ({clips})")
         if save and stage.save_every and (step + 1) % stage.save_every == 0:
             progress.step, progress.sums = step + 1, mean_over_ranks(sums).tolist()
@@ -219,12 +230,13 @@ def _leave_out(learner: Learner, progress: Progress, fault: str) -> None:
         learner.say(f"{fault}; batch left out, {progress.skipped} of at most {limit}")
 
 
-def _named(specs: Sequence[ClipSpec], videos: Sequence[IndexedVideo]) -> str:
-    return ", ".join(f"{videos[s.video].sequence} frames {s.positions[0]}-{s.positions[-1]}" for s in specs)
-
-
 def _batches(
-    source: ClipSource, specs: Sequence[ClipSpec], config: Config, stage: StageConfig, num_loaders: int
+    source: ClipSource,
+    specs: Sequence[ClipSpec],
+    config: Config,
+    stage: StageConfig,
+    num_loaders: int,
+    pinned: bool = False,
 ) -> Iterator[dict[str, Tensor]]:
     """This rank's share of every global batch, in order."""
     size, share = stage.batch_clips, stage.batch_clips // world_size()
@@ -236,7 +248,23 @@ def _batches(
     dataset = ClipDataset(source, mine, stage, config.train.augment, config.model.input_share)
     # a generator of its own: the loader would draw from the global one, whose state a resumed run must find as it was
     generator = torch.Generator()
-    return iter(DataLoader(dataset, share, num_workers=num_loaders, shuffle=False, generator=generator))
+    loader = DataLoader(
+        dataset,
+        share,
+        num_workers=num_loaders,
+        shuffle=False,
+        generator=generator,
+        pin_memory=pinned,
+        prefetch_factor=_PREFETCHED if num_loaders else None,
+        worker_init_fn=_one_thread,
+    )
+    return iter(loader)
+
+
+def _one_thread(_: int) -> None:
+    """Reading processes are many already."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
 
 
 @torch.no_grad()
@@ -244,9 +272,11 @@ def holdout_score(
     network: Network, data: TrainingData, config: Config, stage: StageConfig, device: torch.device | str
 ) -> dict[str, float]:
     """Held-out quality, larger is better: `holdout_score`, the mean J over objects of frames 1.. where the videos have
-    masks, else minus the partial cross-entropy of fixed clips. The videos are shared out by rank."""
+    masks, else minus the partial cross-entropy of fixed clips. The videos are shared out by rank; those of a source that
+    the stage leaves out do not choose, where there are others."""
     network.eval()
-    videos = data.holdout.videos[rank() :: world_size()]
+    choosing = [video for video in data.holdout.videos if stage.weights.get(video.dataset, 1.0) > 0]
+    videos = (choosing or data.holdout.videos)[rank() :: world_size()]
     if data.choose_by == "J":
         scores = [score for video in videos for score in _video_scores(network, video, data.holdout, stage)]
         total = torch.tensor([sum(scores), len(scores)], dtype=torch.float64)

@@ -175,10 +175,10 @@ def batch_of(source: ClipSource, config: Config, count: int) -> dict[str, torch.
 
 def loss_of(network: Network, batch: dict[str, torch.Tensor], config: Config) -> torch.Tensor:
     """The joint loss of a batch, with gradient."""
-    prediction = network(batch["frames"], batch["scribble"])
+    frames = batch["frames"].float() / 255
     return joint_loss(
-        prediction,
-        batch["frames"],
+        network(frames, batch["scribble"]),
+        frames,
         batch["target"],
         config.loss,
         config.train.stage1.auxiliary_weight,

@@ -113,6 +113,9 @@ def test_the_paper_preset_holds_the_numbers_of_iv_c():
         "reverse": 0.0,
         "scale_min": 1.0,
         "scale_max": 1.0,
+        "shear": 0.0,
+        "blur": 0.0,
+        "cutout": 0.0,
         "rotation": 0.0,
         "colour": 0.0,
     }

@@ -8,6 +8,7 @@ import numpy as np
 from ssvos.config import AugmentConfig
 from ssvos.labels import UNLABELLED
 
+_LEAST_BLUR = 0.3  # pixels; below it nothing changes
 _STROKE_SHARE = 0.25  # a warped pixel is labelled if this much of it lies under the stroke
 
 
@@ -60,7 +61,7 @@ def _by_plane(scribble: np.ndarray, transform, threshold: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Variation:
-    """One draw of an augmentation, applied alike to all frames of a clip."""
+    """One draw of an augmentation, applied alike to all frames of a clip, but for what is cut out of each."""
 
     flip: bool
     reverse: bool
@@ -69,17 +70,39 @@ class Variation:
     shift: tuple[float, float]  # in shares of width and height
     gain: tuple[float, float, float]
     offset: float
+    shear: float = 0.0
+    blur: float = 0.0  # standard deviation in pixels
+    cutout: tuple[tuple[float, ...], ...] = ()  # of each frame (), or top, left, height and width in shares, and colour
 
     def affine(self, height: int, width: int) -> np.ndarray | None:
         """The (2, 3) matrix that takes input to output pixels; None for the identity."""
-        if self.scale == 1.0 and self.rotation == 0.0:
+        if self.scale == 1.0 and self.rotation == 0.0 and self.shear == 0.0:
             return None
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), self.rotation, self.scale)
+        # sheared about the middle, as it is turned
+        matrix = matrix @ np.array([[1, self.shear, -self.shear * height / 2], [0, 1, 0], [0, 0, 1]])
         matrix[:, 2] += (self.shift[0] * width, self.shift[1] * height)
         return matrix
 
-    def frame(self, frame: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (H, W, 3) uint8."""
+    def frame(self, frame: np.ndarray, number: int = 0) -> np.ndarray:
+        """Frame `number` of the clip, (H, W, 3) uint8 -> (H, W, 3) uint8."""
+        varied = self._coloured(self._moved(frame))
+        if self.blur:
+            varied = cv2.GaussianBlur(varied, (0, 0), self.blur)
+        window = self._window(number, frame.shape[:2])
+        if window:
+            varied = np.array(varied)
+            varied[window] = self.cutout[number][4:]
+        return varied
+
+    def _window(self, number: int, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+        """What is cut out of a frame."""
+        if number >= len(self.cutout) or not self.cutout[number]:
+            return None
+        top, left, height, width = (round(part * side) for part, side in zip(self.cutout[number], 2 * shape, strict=False))
+        return slice(top, top + height), slice(left, left + width)
+
+    def _moved(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
         frame = frame[:, ::-1] if self.flip else frame
         matrix = self.affine(height, width)
@@ -87,31 +110,42 @@ class Variation:
             frame = cv2.warpAffine(
                 np.ascontiguousarray(frame), matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101
             )
+        return frame
+
+    def _coloured(self, frame: np.ndarray) -> np.ndarray:
         if self.gain == (1.0, 1.0, 1.0) and self.offset == 0.0:
             return frame
         return np.clip(frame * np.float32(self.gain) + np.float32(self.offset), 0, 255).astype(np.uint8)
 
-    def scribble(self, scribble: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 -> (H, W) uint8; what comes in from outside the frame is unlabelled."""
+    def scribble(self, scribble: np.ndarray, number: int = 0) -> np.ndarray:
+        """Labels of frame `number`, (H, W) uint8 -> (H, W) uint8; what comes in from outside the frame, or is cut out of
+        it, is unlabelled."""
         height, width = scribble.shape
         scribble = scribble[:, ::-1] if self.flip else scribble
         matrix = self.affine(height, width)
-        if matrix is None:
-            return scribble
-        return _by_plane(
-            np.ascontiguousarray(scribble),
-            lambda plane: cv2.warpAffine(plane, matrix, (width, height), flags=cv2.INTER_LINEAR),
-            _STROKE_SHARE,
-        )
+        if matrix is not None:
+            scribble = _by_plane(
+                np.ascontiguousarray(scribble),
+                lambda plane: cv2.warpAffine(plane, matrix, (width, height), flags=cv2.INTER_LINEAR),
+                _STROKE_SHARE,
+            )
+        window = self._window(number, scribble.shape)
+        if window:
+            scribble = np.array(scribble)
+            scribble[window] = UNLABELLED
+        return scribble
 
 
-def draw_variation(config: AugmentConfig, rng: np.random.Generator) -> Variation:
-    """Draw one variation; every field takes its number from `rng` whatever the parameters, so that a changed
-    parameter does not change the other draws."""
+def draw_variation(config: AugmentConfig, rng: np.random.Generator, length: int = 1) -> Variation:
+    """Draw one variation of a clip of `length` frames; every field takes its number from `rng` whatever the parameters,
+    so that a changed parameter does not change the other draws."""
     flip, reverse, scale, rotation, *rest = rng.random(10)
     low, high = np.log(config.scale_min), np.log(max(config.scale_min, config.scale_max))
     scale = float(np.exp(low + scale * (high - low)))
     room = max(0.0, scale - 1.0) / 2  # a magnified clip is shifted within itself
+    # from a generator of their own: what follows in a clip's stream stays what it is
+    (later,) = rng.spawn(1)
+    shear, blur = later.random(2)
     gain = tuple(float(1.0 + config.colour * (g - 0.5)) for g in rest[2:5])
     return Variation(
         flip=bool(flip < config.flip),
@@ -121,7 +155,20 @@ def draw_variation(config: AugmentConfig, rng: np.random.Generator) -> Variation
         shift=(float((2 * rest[0] - 1) * room), float((2 * rest[1] - 1) * room)),
         gain=gain,
         offset=float(config.colour * 100 * (rest[5] - 0.5)),
+        shear=float((2 * shear - 1) * config.shear),
+        blur=float(blur * config.blur) if blur * config.blur > _LEAST_BLUR else 0.0,
+        cutout=tuple(_draw_cutout(config.cutout, later) for _ in range(length)) if config.cutout else (),
     )
+
+
+def _draw_cutout(share: float, rng: np.random.Generator) -> tuple[float, ...]:
+    """Nothing, or with probability `share` a rectangle of a tenth to a third of the frame's sides, in one colour. The
+    first frame, whose strokes the object is known by, may lose a part of it like any other."""
+    is_cut, top, left, height, width, *colour = rng.random(8)
+    if is_cut >= share:
+        return ()
+    height, width = 0.1 + 0.23 * height, 0.1 + 0.23 * width
+    return (top * (1 - height), left * (1 - width), height, width, *(255 * c for c in colour))
 
 
 def split_strokes(scribble: np.ndarray, share: float, rng: np.random.Generator, cell: int = 16) -> np.ndarray:

@@ -1,30 +1,36 @@
-"""Training clips: drawn from the index by (seed, epoch) alone, read, resized, varied, one object each."""
+"""Training clips: drawn from videos and renderers by (seed, epoch) alone, read, resized, varied, one object each."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from ssvos.config import AugmentConfig, StageConfig
-from ssvos.data.augment import draw_variation, resize_frame, resize_scribble, split_strokes
+from ssvos.data.augment import draw_variation, split_strokes
+from ssvos.data.footage import Footage, IndexedFootage, Renderers
 from ssvos.data.index import IndexedVideo
-from ssvos.labels import UNLABELLED, binary_scribbles, read_labels
+from ssvos.labels import UNLABELLED, binary_scribbles
 from ssvos.scribbles.store import ScribbleStore
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Which clip: a video, its frames by position, the object followed, and the seed of all that is drawn for it."""
+    """Which clip: a video, its frames by position, the object followed, and the seed of all that is drawn for it.
+
+    A rendered clip has its source's name in `rendered`, and in `video` its number there; its object is chosen once it
+    has been rendered (object_id 0).
+    """
 
     video: int
     positions: tuple[int, ...]
     object_id: int
     seed: tuple[int, ...]
+    rendered: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,73 +41,125 @@ class Supervision:
     scribble_every: int = 1
     dense_every: int = 0
 
-    def scribbled(self, video: IndexedVideo) -> set[int]:
+    def scribbled(self, footage: Footage) -> set[int]:
         """Positions of the frames whose scribble may be used."""
-        return set(_labelled(video)[:: self.scribble_every])
+        return set(footage.labelled()[:: self.scribble_every])
 
-    def dense(self, video: IndexedVideo) -> set[int]:
+    def dense(self, footage: Footage) -> set[int]:
         """Positions of the frames whose target is their mask."""
-        chosen = _labelled(video)[:: self.dense_every] if self.dense_every else []
-        return {position for position in chosen if video.frames[position].mask_path}
-
-
-def _labelled(video: IndexedVideo) -> list[int]:
-    return [position for position, frame in enumerate(video.frames) if frame.objects is not None]
+        chosen = footage.labelled()[:: self.dense_every] if self.dense_every else []
+        return {position for position in chosen if footage.has_mask(position)}
 
 
 @dataclass(frozen=True)
 class ClipSource:
     """Where clips come from: videos of the index, roots and weights of their data sets, scribbles of their frames, and
-    by data set which of these frames are targets; all by their scribbles where nothing is said."""
+    by data set which of these frames are targets; all by their scribbles where nothing is said.
+
+    renderers: of the sources whose training clips are rendered as they are drawn; their videos are left alone.
+    """
 
     videos: Sequence[IndexedVideo]
     roots: Mapping[str, Path]
     weights: Mapping[str, float]
     scribbles: ScribbleStore
     supervision: Mapping[str, Supervision] = field(default_factory=dict)
+    renderers: Renderers = field(default_factory=dict)
 
-    def supervision_of(self, video: IndexedVideo) -> Supervision:
-        return self.supervision.get(video.dataset, Supervision())
+    def supervision_of(self, dataset: str) -> Supervision:
+        return self.supervision.get(dataset, Supervision())
+
+    def footage(self, spec: ClipSpec) -> Footage:
+        """What a clip is cut from."""
+        return self.renderers[spec.rendered].footage(spec.video) if spec.rendered else self._indexed(spec.video)
+
+    def dataset(self, spec: ClipSpec) -> str:
+        return spec.rendered or self.videos[spec.video].dataset
+
+    def name(self, spec: ClipSpec) -> str:
+        """A clip as a person may find it again."""
+        sequence = f"{spec.rendered} clip {spec.video}" if spec.rendered else self.videos[spec.video].sequence
+        return f"{sequence} frames {spec.positions[0]}-{spec.positions[-1]}"
 
     def draw(self, stage: StageConfig, seed: int, epoch: int) -> list[ClipSpec]:
-        """The clips of one epoch, in order: a function of (seed, epoch) alone, whatever the workers."""
+        """The clips of one epoch, in order: a function of (seed, epoch) alone, whatever the workers.
+
+        ValueError where no video is long enough, or none of those that are has weight in this stage.
+        """
         rng = np.random.default_rng([seed, epoch, 0])
-        starts = {v: self._starts(video, stage) for v, video in enumerate(self.videos)}
-        usable = [v for v, found in starts.items() if found]
-        if not usable:
+        entries, weight = self._entries(stage)
+        strides = _strides(stage, epoch)
+        starts = cache(lambda entry, stride: self._starts(entry, stage.clip_frames, stride))
+        rendered: Counter[str] = Counter()
+        specs = []
+        for k in range(stage.clips_per_epoch):
+            entry = entries[int(rng.choice(len(entries), p=weight))]
+            stride = strides[0] if len(strides) == 1 else strides[int(rng.integers(len(strides)))]
+            found = starts(entry, stride)
+            start, stride = found[int(rng.integers(len(found)))]
+            positions = tuple(range(start, start + stage.clip_frames * stride, stride))
+            if isinstance(entry, str):
+                number = self.renderers[entry].number(epoch, stage.clips_per_epoch, rendered[entry])
+                rendered[entry] += 1
+                specs.append(ClipSpec(number, positions, 0, (seed, epoch, k), entry))
+            else:
+                objects = self.videos[entry].frames[start].objects
+                chosen = int(objects[int(rng.integers(len(objects)))])
+                specs.append(ClipSpec(entry, positions, chosen, (seed, epoch, k)))
+        return specs
+
+    def _entries(self, stage: StageConfig) -> tuple[list[int | str], np.ndarray]:
+        """What is drawn from, videos by number and renderers by name, and the probability of each."""
+        weights = {**self.weights, **stage.weights}
+        videos = [v for v, video in enumerate(self.videos) if video.dataset not in self.renderers]
+        long_enough = [e for e in (*videos, *self.renderers) if self._starts(e, stage.clip_frames, 1)]
+        if not long_enough:
             raise ValueError(
                 f"clip_frames {stage.clip_frames}: no video has an object and so many frames from it on; "
                 "lower it, or add longer videos"
             )
-        counts = Counter(self.videos[v].dataset for v in usable)
-        weight = np.array([self.weights[self.videos[v].dataset] / counts[self.videos[v].dataset] for v in usable])
-        weight /= weight.sum()
-        specs = []
-        for k in range(stage.clips_per_epoch):
-            v = usable[int(rng.choice(len(usable), p=weight))]
-            start, stride = starts[v][int(rng.integers(len(starts[v])))]
-            positions = tuple(range(start, start + stage.clip_frames * stride, stride))
-            objects = self.videos[v].frames[start].objects
-            chosen = int(objects[int(rng.integers(len(objects)))])
-            specs.append(ClipSpec(v, positions, chosen, (seed, epoch, k)))
-        return specs
+        datasets = {e: e if isinstance(e, str) else self.videos[e].dataset for e in long_enough}
+        entries = [e for e in long_enough if weights[datasets[e]] > 0]
+        if not entries:
+            raise ValueError("weights: leave no source to train on in this stage; give one of them more than 0")
+        counts = Counter(datasets[e] for e in entries)
+        weight = np.array([weights[datasets[e]] / counts[datasets[e]] for e in entries])
+        return entries, weight / weight.sum()
 
-    def _starts(self, video: IndexedVideo, stage: StageConfig) -> list[tuple[int, int]]:
-        """(start, stride) of every clip whose first frame has an object and its scribble; a short video takes a shorter
-        stride."""
-        scribbled = self.supervision_of(video).scribbled(video)
-        for stride in range(stage.frame_stride, 0, -1):
-            last = len(video.frames) - (stage.clip_frames - 1) * stride
-            found = [(s, stride) for s in range(last) if video.frames[s].objects and s in scribbled]
+    def _starts(self, entry: int | str, length: int, stride: int) -> list[tuple[int, int]]:
+        """(start, stride) of every clip of `length` frames whose first one has an object and its scribble; a video that
+        is too short takes a shorter stride. What a rendered frame shows is not known before it is rendered."""
+        if isinstance(entry, str):
+            count = self.renderers[entry].config.num_frames
+            beginnings = set(range(count))
+        else:
+            footage = self._indexed(entry)
+            count = len(footage.video.frames)
+            beginnings = self.supervision_of(footage.video.dataset).scribbled(footage)
+            beginnings = {s for s in beginnings if footage.objects(s)}
+        for shorter in range(stride, 0, -1):
+            last = count - (length - 1) * shorter
+            found = [(s, shorter) for s in sorted(beginnings) if s < last]
             if found:
                 return found
         return []
 
+    def _indexed(self, video: int) -> IndexedFootage:
+        found = self.videos[video]
+        return IndexedFootage(found, self.roots.get(found.dataset, Path()), self.scribbles)
+
+
+def _strides(stage: StageConfig, epoch: int) -> range:
+    """The strides a clip of this epoch may have."""
+    smallest = stage.smallest_stride or stage.frame_stride
+    grown = min(1.0, epoch / stage.stride_growth) if stage.stride_growth else 1.0
+    return range(smallest, smallest + round(grown * (stage.frame_stride - smallest)) + 1)
+
 
 class ClipDataset(Dataset):
-    """Reads clips. An item is a dict: frames (T, 3, H, W) float in [0, 1], target (T, H, W) uint8 of 0, 1, 255, and
-    scribble (H, W), the part of the first frame's strokes that the network is given. A target is the frame's strokes or
-    its dense mask."""
+    """Cuts clips. An item is a dict: frames (T, 3, H, W) uint8, target (T, H, W) uint8 of 0, 1, 255, scribble (H, W),
+    the part of the first frame's strokes that the network is given, and the numbers of the regularized frames. A target
+    is the frame's strokes or its dense mask."""
 
     def __init__(
         self,
@@ -121,26 +179,31 @@ class ClipDataset(Dataset):
         spec = self.specs[k]
         rng = np.random.default_rng([*spec.seed, 1])
         variation = draw_variation(self.augment, rng)
-        video = self.source.videos[spec.video]
-        positions, supervision = spec.positions, self.source.supervision_of(video)
-        scribbled, dense = supervision.scribbled(video), supervision.dense(video)
-        if variation.reverse and self._may_begin(video, positions[-1], spec.object_id, scribbled):
+        footage, supervision = self.source.footage(spec), self.source.supervision_of(self.source.dataset(spec))
+        size = self.stage.height, self.stage.width
+        positions, object_id = (spec.positions, spec.object_id) if spec.object_id else _followed(footage, spec)
+        scribbled, dense = supervision.scribbled(footage), supervision.dense(footage)
+        if variation.reverse and positions[-1] in scribbled and object_id in footage.objects(positions[-1]):
             positions = positions[::-1]
         frames, targets = [], []
-        for position in positions:
-            frame = read_frame(self._path(video, position), self.stage.height, self.stage.width)
-            frames.append(variation.frame(frame))
-            labels = self._mask if position in dense else self._scribble if position in scribbled else self._nothing
-            targets.append(variation.scribble(labels(video, position, spec.object_id)))
-        target, strokes = np.stack(targets), targets[0]
+        for number, position in enumerate(positions):
+            frames.append(variation.frame(footage.frame(position, size), number))
+            if position in dense:
+                labels = footage.mask(position, size)
+            elif position in scribbled:
+                labels = footage.scribble(position, size)
+            else:
+                labels = np.full(size, UNLABELLED, np.uint8)
+            targets.append(variation.scribble(binary_scribbles(labels, [object_id])[0], number))
+        strokes = targets[0]
         if positions[0] in dense:  # what the network is given is a scribble all the same
-            strokes = variation.scribble(self._scribble(video, positions[0], spec.object_id))
+            given = binary_scribbles(footage.scribble(positions[0], size), [object_id])[0]
+            strokes = variation.scribble(given, 0)
         regularized = self._regularized(rng)
         scribble = split_strokes(strokes, self.input_share, rng)
-        stacked = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255
         return {
-            "frames": stacked,
-            "target": torch.from_numpy(target),
+            "frames": torch.from_numpy(np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2))),
+            "target": torch.from_numpy(np.stack(targets)),
             "scribble": torch.from_numpy(np.ascontiguousarray(scribble)),
             "regularized": torch.from_numpy(regularized),
         }
@@ -150,35 +213,11 @@ class ClipDataset(Dataset):
         count = min(self.stage.regularized_frames or length, length)
         return np.sort(rng.permutation(length)[:count])
 
-    def _path(self, video: IndexedVideo, position: int) -> Path:
-        return self.source.roots[video.dataset] / video.frames[position].image_path
 
-    def _may_begin(self, video: IndexedVideo, position: int, object_id: int, scribbled: set[int]) -> bool:
-        return position in scribbled and object_id in video.frames[position].objects
-
-    def _scribble(self, video: IndexedVideo, position: int, object_id: int) -> np.ndarray:
-        scribble = self.source.scribbles[(video.dataset, video.sequence, video.frames[position].name)]
-        return binary_scribbles(resize_scribble(scribble, self.stage.height, self.stage.width), [object_id])[0]
-
-    def _mask(self, video: IndexedVideo, position: int, object_id: int) -> np.ndarray:
-        path = self.source.roots[video.dataset] / video.frames[position].mask_path
-        return binary_scribbles(read_mask(path, self.stage.height, self.stage.width), [object_id])[0]
-
-    def _nothing(self, *_) -> np.ndarray:
-        return np.full((self.stage.height, self.stage.width), UNLABELLED, np.uint8)
-
-
-def read_frame(path: Path, height: int = 0, width: int = 0) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8 RGB, resized to height x width if given. ValueError if it does not decode."""
-    frame = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if frame is None:
-        raise ValueError(f"{path}: not a readable image; check the file or take it out of the list")
-    return resize_frame(frame, height, width) if height and width else frame
-
-
-def read_mask(path: Path, height: int, width: int) -> np.ndarray:
-    """Read a mask, (height, width) uint8: each pixel has the label of the pixel that its centre lies in."""
-    mask = read_labels(path)
-    rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(int)
-    columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(int)
-    return mask[rows[:, None], columns]
+def _followed(footage: Footage, spec: ClipSpec) -> tuple[tuple[int, ...], int]:
+    """Positions and object of a rendered clip; where nothing is in sight at its start, it begins with the first frame,
+    which shows all objects."""
+    start = spec.positions[0] if footage.objects(spec.positions[0]) else 0
+    objects = footage.objects(start)
+    chosen = objects[int(np.random.default_rng([*spec.seed, 2]).integers(len(objects)))]
+    return tuple(position - spec.positions[0] + start for position in spec.positions), chosen
