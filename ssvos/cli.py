@@ -273,7 +273,8 @@ def fit(
 def pack(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The file that `ssvos fit` would be given.")],
     out: Annotated[Path, typer.Argument(help="A new folder for frames, labels, scribbles and the file itself.")],
-    height: Annotated[int, typer.Option(min=32, help="Frames that are higher are made so high.")] = 240,
+    height: Annotated[int, typer.Option(min=16, help="Frames that are higher are made so high.")] = 240,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the frames, as JPEG.")] = 75,
 ) -> None:
     """Pack what a training reads into one small folder, to train on another machine: ssvos fit OUT/fit.yaml.
 
@@ -281,7 +282,7 @@ def pack(
     """
     from ssvos.fit_file import pack_from_file
 
-    typer.echo(pack_from_file(config, out, height, _tracked))
+    typer.echo(pack_from_file(config, out, height, quality, _tracked))
 
 
 @app.command()

@@ -284,9 +284,9 @@ class AugmentConfig(FrozenConfig):
     """Clip augmentation, the same for all frames of a clip; what comes in from outside the frame is unlabelled.
 
     flip, reverse: how often a clip is mirrored, or shown backwards. scale: drawn evenly over its logarithm; a magnified
-    clip is cropped anywhere. rotation: up to so many degrees; shear: up to so much. colour: how far gains and brightness
-    go; blur: up to so many pixels (standard deviation). cutout: how often a rectangle of a frame, each frame's own, is
-    painted over and unlabelled.
+    clip is cropped anywhere. rotation: up to so many degrees; shear: up to so much. colour: how far gains and
+    brightness go; blur: up to so many pixels (standard deviation). cutout: how often a rectangle of a frame, each
+    frame's own, is painted over and unlabelled.
     """
 
     flip: Fraction = 0.5

@@ -65,7 +65,7 @@ def fit_from_file(path: Path, say: Callable[[str], None], tracked: Tracked, devi
     return checkpoint
 
 
-def pack_from_file(path: Path, out: Path, height: int, tracked: Tracked) -> Path:
+def pack_from_file(path: Path, out: Path, height: int, quality: int, tracked: Tracked) -> Path:
     """Pack what the stage of a YAML file reads into the folder `out`; returns the YAML file in it, ready for
     `fit_from_file` wherever the folder is taken.
 
@@ -83,7 +83,7 @@ def pack_from_file(path: Path, out: Path, height: int, tracked: Tracked) -> Path
     made = source_roots(config, out / "embedded", base)
     index = read_index(base / request.index) if request.index else prepare(config, made, tracked)
     roots = source_roots(config, (base / request.index).parent / "embedded", base) if request.index else made
-    pack(index, roots, config.scribbles, out, to, height, tracked)
+    pack(index, roots, config.scribbles, out, to, height, quality, tracked)
     values = config.model_dump(mode="json")
     for source in values["data"]["sources"]:
         source["root"] = "" if source["layout"] == "embedded" else source["name"]

@@ -272,8 +272,8 @@ def holdout_score(
     network: Network, data: TrainingData, config: Config, stage: StageConfig, device: torch.device | str
 ) -> dict[str, float]:
     """Held-out quality, larger is better: `holdout_score`, the mean J over objects of frames 1.. where the videos have
-    masks, else minus the partial cross-entropy of fixed clips. The videos are shared out by rank; those of a source that
-    the stage leaves out do not choose, where there are others."""
+    masks, else minus the partial cross-entropy of fixed clips. The videos are shared out by rank; those of a source
+    that the stage leaves out do not choose, where there are others."""
     network.eval()
     choosing = [video for video in data.holdout.videos if stage.weights.get(video.dataset, 1.0) > 0]
     videos = (choosing or data.holdout.videos)[rank() :: world_size()]

@@ -99,7 +99,9 @@ class Variation:
         """What is cut out of a frame."""
         if number >= len(self.cutout) or not self.cutout[number]:
             return None
-        top, left, height, width = (round(part * side) for part, side in zip(self.cutout[number], 2 * shape, strict=False))
+        top, left, height, width = (
+            round(part * side) for part, side in zip(self.cutout[number], 2 * shape, strict=False)
+        )
         return slice(top, top + height), slice(left, left + width)
 
     def _moved(self, frame: np.ndarray) -> np.ndarray:
@@ -118,8 +120,8 @@ class Variation:
         return np.clip(frame * np.float32(self.gain) + np.float32(self.offset), 0, 255).astype(np.uint8)
 
     def scribble(self, scribble: np.ndarray, number: int = 0) -> np.ndarray:
-        """Labels of frame `number`, (H, W) uint8 -> (H, W) uint8; what comes in from outside the frame, or is cut out of
-        it, is unlabelled."""
+        """Labels of frame `number`, (H, W) uint8 -> (H, W) uint8; what comes in from outside the frame, or is cut out
+        of it, is unlabelled."""
         height, width = scribble.shape
         scribble = scribble[:, ::-1] if self.flip else scribble
         matrix = self.affine(height, width)

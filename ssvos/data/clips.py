@@ -178,7 +178,7 @@ class ClipDataset(Dataset):
     def __getitem__(self, k: int) -> dict[str, torch.Tensor]:
         spec = self.specs[k]
         rng = np.random.default_rng([*spec.seed, 1])
-        variation = draw_variation(self.augment, rng)
+        variation = draw_variation(self.augment, rng, len(spec.positions))
         footage, supervision = self.source.footage(spec), self.source.supervision_of(self.source.dataset(spec))
         size = self.stage.height, self.stage.width
         positions, object_id = (spec.positions, spec.object_id) if spec.object_id else _followed(footage, spec)

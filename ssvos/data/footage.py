@@ -95,8 +95,7 @@ class RenderedFootage:
         return resize_frame(self._clip.frames[position], *size)
 
     def scribble(self, position: int, size: Size) -> np.ndarray:
-        rng = scribble_rng(self.scribbles.seed, f"train-{self.number}", f"{position:05d}")
-        return resize_scribble(simulate_scribble(self._clip.masks[position], rng, self.scribbles), *size)
+        return resize_scribble(_scribbled(self.config, self.scribbles, self.number, position), *size)
 
     def mask(self, position: int, size: Size) -> np.ndarray:
         return resize_mask(self._clip.masks[position], *size)
@@ -109,6 +108,14 @@ class RenderedFootage:
 @lru_cache(maxsize=2)  # clips that are cut from one rendering come one after the other
 def _rendered(config: SyntheticConfig, number: int) -> Clip:
     return render_clip(config, "train", number)
+
+
+@lru_cache(maxsize=64)
+def _scribbled(config: SyntheticConfig, scribbles: ScribbleConfig, number: int, position: int) -> np.ndarray:
+    rng = scribble_rng(scribbles.seed, f"train-{number}", f"{position:05d}")
+    scribble = simulate_scribble(_rendered(config, number).masks[position], rng, scribbles)
+    scribble.flags.writeable = False
+    return scribble
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from ssvos.files import write_bytes
 from ssvos.labels import encode_labels, read_labels
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
 
-QUALITY = 88  # of the JPEGs; clips that were compressed before lose little more
-
 
 def pack(
     index: pa.Table,
@@ -24,9 +22,11 @@ def pack(
     out: Path,
     to: Mapping[str, Path],
     height: int,
+    quality: int,
     tracked: Tracked,
 ) -> None:
-    """Write the videos of an index that train and choose, frames and masks no higher than `height`.
+    """Write the videos of an index that train and choose, frames and masks no higher than `height`, frames as JPEG of
+    this quality.
 
     roots, to: by data set, the folder that its paths start from now, and in the pack. `out` gets `index.parquet`, and
     `scribbles.parquet` of the masks as they were, at their full size, where a stroke is as wide as it is meant to be.
@@ -40,20 +40,20 @@ def pack(
             advance()
         packed = []
         for row in rows:
-            packed.append(_packed(row, roots[row["dataset"]], to[row["dataset"]], height))
+            packed.append(_packed(row, roots[row["dataset"]], to[row["dataset"]], height, quality))
             advance()
     write_store(pa.Table.from_pylist(scribbles, schema=STORE_SCHEMA), out / "scribbles.parquet")
     write_index(pa.Table.from_pylist(packed, schema=INDEX_SCHEMA), out / "index.parquet")
 
 
-def _packed(row: dict, root: Path, out: Path, height: int) -> dict:
+def _packed(row: dict, root: Path, out: Path, height: int, quality: int) -> dict:
     """Write a frame and its mask -> its row of the index. A scribble that a person drew is in the store."""
     size = (row["height"], row["width"])
     if height < size[0]:
         size = (height, round(height * row["width"] / row["height"]))
     image_path = str(Path(row["image_path"]).with_suffix(".jpg"))
     frame = read_frame(root / row["image_path"], *size)
-    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     write_bytes(out / image_path, data.tobytes())
     if row["mask_path"]:
         write_bytes(out / row["mask_path"], encode_labels(resize_mask(read_labels(root / row["mask_path"]), *size)))

@@ -176,3 +176,54 @@ def test_strokes_are_kept_cell_by_cell_and_all_of_them_at_share_one():
     np.testing.assert_array_equal(split_strokes(scribble, 1.0, np.random.default_rng(0)), scribble)
     blank = np.full((32, 64), 255, np.uint8)
     np.testing.assert_array_equal(split_strokes(blank, 0.5, np.random.default_rng(0)), blank)
+
+
+def test_what_is_cut_out_of_a_frame_is_one_colour_and_unlabelled_and_each_frames_own():
+    rng = np.random.default_rng(0)
+    frame, labels = rng.integers(0, 256, (60, 80, 3), np.uint8), np.ones((60, 80), np.uint8)
+    variation = draw_variation(AugmentConfig(flip=0.0, cutout=1.0), np.random.default_rng(1), length=4)
+    windows = set()
+    for number in range(4):
+        cut = variation.scribble(labels, number) == 255
+        rows, columns = np.flatnonzero(cut.any(axis=1)), np.flatnonzero(cut.any(axis=0))
+        assert cut.sum() == len(rows) * len(columns) and 0.005 < cut.mean() < 0.13
+        varied = variation.frame(frame, number)
+        assert len(np.unique(varied[cut], axis=0)) == 1 and np.array_equal(varied[~cut], frame[~cut])
+        windows.add((rows[0], columns[0]))
+    assert len(windows) == 4
+    assert labels.all() and frame.std() > 60  # the arguments are left alone
+
+
+def test_nothing_is_cut_out_by_default_and_half_of_the_frames_with_one_half():
+    plain = draw_variation(AugmentConfig(), np.random.default_rng(0), length=400)
+    half = draw_variation(AugmentConfig(cutout=0.5), np.random.default_rng(0), length=400)
+    assert not plain.cutout and 160 < sum(map(bool, half.cutout)) < 240
+
+
+def test_later_parameters_change_no_earlier_draw():
+    wild = AugmentConfig(shear=0.3, blur=2.0, cutout=0.5)
+    for config in (AugmentConfig(), wild):
+        rng = np.random.default_rng(3)
+        draw_variation(config, rng, length=5)
+        assert rng.random() == pytest.approx(np.random.default_rng(3).random(11)[10], abs=0)
+    one, other = (draw_variation(config, np.random.default_rng(3)) for config in (AugmentConfig(), wild))
+    assert (one.flip, one.scale, one.gain) == (other.flip, other.scale, other.gain) and other.shear != 0
+
+
+def test_a_sheared_clips_strokes_move_with_its_pixels():
+    frame = np.zeros((60, 80, 3), np.uint8)
+    frame[20:40, 38:42] = 255
+    labels = np.where(frame[..., 0] > 0, 1, 255).astype(np.uint8)
+    variation = varied(shear=0.5)
+    bright, strokes = variation.frame(frame)[..., 0] > 128, variation.scribble(labels) == 1
+    assert (bright & ~strokes).sum() <= 0.05 * bright.sum() and strokes.sum() < 1.4 * bright.sum()
+    top, bottom = (np.flatnonzero(bright[row]).mean() for row in (22, 37))
+    assert bottom - top == pytest.approx(0.5 * 15, abs=1.0)
+    assert np.flatnonzero(bright[30]).mean() == pytest.approx(39.5, abs=1.0)  # about the middle
+
+
+def test_blur_keeps_the_mean_and_lowers_the_contrast():
+    frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    variation = varied(blur=2.0)
+    blurred = variation.frame(frame).astype(float)
+    assert blurred.std() < 0.3 * frame.std() and blurred.mean() == pytest.approx(frame.mean(), abs=1.5)

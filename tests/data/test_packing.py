@@ -1,0 +1,65 @@
+"""A training's videos in one small folder, for another machine."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from ssvos.checkpoint import load_checkpoint
+from ssvos.cli import app
+from ssvos.data.index import read_index, videos_of
+from ssvos.labels import read_labels
+from ssvos.scribbles.store import read_store
+
+
+@pytest.fixture(scope="module")
+def packed(tiny_data, tmp_path_factory):
+    """The tiny data set's own frames, given as a folder, packed to half their height; the folder is then gone."""
+    folder = tmp_path_factory.mktemp("pack")
+    (root,) = tiny_data.roots.values()
+    shutil.copytree(root, folder / "clips")
+    values = tiny_data.config.model_dump(mode="json")
+    (source,) = values["data"]["sources"]
+    source |= {"layout": "davis", "root": "clips"}
+    values["train"]["stage1"] |= {"epochs": 1, "clips_per_epoch": 2}
+    values["fit"] = {"stage": "stage1", "out": "run"}
+    with open(folder / "fit.yaml", "w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(values, file)
+    result = CliRunner().invoke(app, ["pack", str(folder / "fit.yaml"), str(folder / "packed"), "--height", "24"])
+    assert result.exit_code == 0, result.output
+    shutil.rmtree(folder / "clips")
+    return shutil.copytree(folder / "packed", tmp_path_factory.mktemp("elsewhere") / "packed")
+
+
+def test_frames_and_masks_are_small_and_scribbles_are_those_of_the_full_size(packed, tiny_data):
+    whole = {v.sequence: v for v in videos_of(read_index(tiny_data.index)) if v.split != "val"}
+    (root,) = tiny_data.roots.values()
+    store, full = read_store(packed / "scribbles.parquet"), read_store(tiny_data.scribbles)
+    videos = videos_of(read_index(packed / "index.parquet"))
+    assert {v.sequence for v in videos} == set(whole)
+    for video in videos:
+        for frame, given in zip(video.frames, whole[video.sequence].frames, strict=True):
+            image = cv2.imread(str(packed / video.dataset / frame.image_path))
+            small = cv2.resize(cv2.imread(str(root / given.image_path)), (32, 24), interpolation=cv2.INTER_AREA)
+            assert image.shape == (frame.height, frame.width, 3) == (24, 32, 3)
+            assert np.abs(image.astype(float) - small).mean() < 12
+            mask = read_labels(packed / video.dataset / frame.mask_path)
+            assert np.array_equal(mask, read_labels(root / given.mask_path)[1::2, 1::2])
+            key = (video.dataset, video.sequence, frame.name)
+            assert np.array_equal(store[key], full[key]) and store[key].shape == (48, 64)
+
+
+def test_the_pack_trains_where_its_videos_are_not(packed):
+    result = CliRunner().invoke(app, ["fit", str(packed / "fit.yaml"), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert load_checkpoint(packed / "run" / "checkpoint.pt")[1].about["chosen_by"] == "J"
+
+
+def test_a_folder_that_is_there_is_not_written_into(packed):
+    before = sorted(packed.rglob("*"))
+    result = CliRunner().invoke(app, ["pack", str(packed / "fit.yaml"), str(packed)])
+    assert isinstance(result.exception, FileExistsError) and "is there already" in str(result.exception)
+    assert sorted(packed.rglob("*")) == before
