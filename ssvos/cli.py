@@ -259,6 +259,7 @@ def segment(
 def fit(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Parameters, and a `fit` section.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    loaders: Annotated[int, typer.Option(min=0, help="Processes that read clips beside the training.")] = 0,
 ) -> None:
     """Train one stage on one device with PyTorch alone.
 
@@ -266,7 +267,7 @@ def fit(
     """
     from ssvos.fit_file import fit_from_file
 
-    typer.echo(fit_from_file(config, typer.echo, _tracked, device))
+    typer.echo(fit_from_file(config, typer.echo, _tracked, device, loaders))
 
 
 @app.command()

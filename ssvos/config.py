@@ -186,6 +186,20 @@ class ModelConfig(FrozenConfig):
     input_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
 
 
+class ProximalConfig(FrozenConfig):
+    """Cross-entropy to the network's own mask refined by the dense CRF (ssvos.losses.proximal). weight 0: off.
+
+    pull, sigma_xy, sigma_rgb, iterations: as RefinementConfig's weight and the others; scale: as the loss's.
+    """
+
+    weight: Annotated[float, Field(ge=0.0)] = 0.0
+    iterations: Count = 5
+    pull: Positive = 6.0
+    sigma_xy: Annotated[float, Field(ge=0.02, le=1.0)] = 0.125
+    sigma_rgb: Annotated[float, Field(ge=3.0, le=255.0)] = 13.0
+    scale: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+
+
 class LossConfig(FrozenConfig):
     """Joint loss (19): partial cross-entropy (11) plus `weight` (lambda) times a dense-CRF regularizer (12)-(18).
 
@@ -207,6 +221,7 @@ class LossConfig(FrozenConfig):
     normalization: Literal["none", "pixel", "row"] = "row"
     filter: Literal["lattice", "exact"] = "lattice"
     balance: Literal["pixel", "class"] = "class"
+    proximal: ProximalConfig = ProximalConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "LossConfig":

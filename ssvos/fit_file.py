@@ -19,9 +19,12 @@ from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
 from ssvos.training import first_network, fit, require_clips, training_data
 
 
-def fit_from_file(path: Path, say: Callable[[str], None], tracked: Tracked, device: str = "auto") -> Path:
+def fit_from_file(
+    path: Path, say: Callable[[str], None], tracked: Tracked, device: str = "auto", loaders: int = 0
+) -> Path:
     """Train the stage that a YAML file names; returns the checkpoint's path. Begun before with the same file and data,
-    and interrupted, it goes on from the state that it left beside its output.
+    and interrupted, it goes on from the state that it left beside its output. loaders: processes that read clips beside
+    the one that trains; they change no result.
 
     The file holds the keys of params.yaml (`variants` may stay and is left out of account) and a `fit` section
     (ssvos.config.FitConfig), whose paths count from the file's folder. All that is given is read before anything is
@@ -59,7 +62,7 @@ def fit_from_file(path: Path, say: Callable[[str], None], tracked: Tracked, devi
         save(epoch.progress)
         say(epoch.line(request.stage, stage.epochs))
 
-    progress = fit(network, data, config, stage, place, report, resume, save=save, say=say)
+    progress = fit(network, data, config, stage, place, report, resume, loaders, save, say)
     checkpoint = write_run(out, progress, config, request.stage, variant="")
     kept.remove()
     return checkpoint

@@ -42,7 +42,7 @@ class Learner:
         return self.average.module if self.average else self.network
 
     def step(self, batch: dict[str, Tensor], rate: float, share: float) -> Tensor:
-        """Take one step -> the loss terms of this rank's part of the batch, (4,) float64 in the order of JointLoss.
+        """Take one step -> the loss terms of this rank's part of the batch, (5,) float64 in the order of JointLoss.
 
         rate: the learning rate; share: of the regularizer's weight. If the first term comes back not finite, of this
         rank or (where such batches may be skipped) of any, no step was taken.
@@ -77,7 +77,9 @@ class Learner:
         """Loss terms of a batch, whose gradients are left in the parameters; taken in `accumulate` parts of one size,
         whose mean is that of the batch because every term is a mean over clips."""
         self.optimizer.zero_grad(set_to_none=True)  # before the forward pass, which then has their memory
-        loss = self.config.loss.model_copy(update={"weight": share * self.config.loss.weight})
+        full = self.config.loss
+        proximal = full.proximal.model_copy(update={"weight": share * full.proximal.weight})
+        loss = full.model_copy(update={"weight": share * full.weight, "proximal": proximal})
         count = self.stage.accumulate
         parts = [
             dict(zip(batch, one, strict=True)) for one in zip(*(v.chunk(count) for v in batch.values()), strict=True)

@@ -1,0 +1,122 @@
+"""The proximal loss: cross-entropy to the network's own mask, once the dense CRF has been lowered from it."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from ssvos.config import ProximalConfig
+from ssvos.losses.dense_crf import crf_energy, crf_features
+from ssvos.losses.mean_field import mean_field
+from ssvos.losses.permutohedral import ExactFilter
+from ssvos.losses.proximal import proximal_loss
+
+WHOLE = ProximalConfig(weight=1.0, scale=1.0)
+
+
+def two_halves(height: int = 12, width: int = 16) -> torch.Tensor:
+    """A frame whose left half is dark and whose right half is bright, (1, 3, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.full((1, 3, height, width), 0.2)
+    frame[..., width // 2 :] = 0.8
+    return frame + 0.01 * torch.rand(frame.shape, generator=generator)
+
+
+def unlabelled(frame: torch.Tensor) -> torch.Tensor:
+    return torch.full((len(frame), *frame.shape[-2:]), 255, dtype=torch.uint8)
+
+
+def noisy_logits(frame: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
+    """Object on the right, with noise that is often stronger; float64."""
+    generator = torch.Generator().manual_seed(1)
+    odds = strength * torch.sign(frame[:, 0] - 0.5) + 1.5 * torch.randn(frame[:, 0].shape, generator=generator)
+    return torch.stack([-odds / 2, odds / 2], dim=1).double()
+
+
+def test_mean_field_is_its_equation():
+    frame = two_halves(5, 7)
+    features = crf_features(frame, 3.0, 20.0).double()
+    log_probs = noisy_logits(frame).log_softmax(dim=1).flatten(2)
+    f, unary = features[0].T.numpy(), log_probs[0].numpy()
+    num = len(f)
+    affinity = np.array([[np.exp(-0.5 * ((f[i] - f[j]) ** 2).sum()) for j in range(num)] for i in range(num)])
+    q = np.exp(unary)
+    for _ in range(3):
+        following = np.zeros_like(q)
+        for i in range(num):
+            message = [sum(affinity[i, j] * q[c, j] for j in range(num)) / affinity[i].sum() for c in range(2)]
+            scores = np.exp(unary[:, i] + 4.0 * np.array(message))
+            following[:, i] = scores / scores.sum()
+        q = following
+    found = mean_field(log_probs, ExactFilter(features), 4.0, 3)[0].numpy()
+    np.testing.assert_allclose(found, q, atol=1e-12)
+
+
+def test_mean_field_lowers_the_energy_and_finds_the_halves():
+    frame = two_halves()
+    kernel, logits = ExactFilter(crf_features(frame, 4.0, 20.0).double()), noisy_logits(frame)
+    log_probs = logits.log_softmax(dim=1).flatten(2)
+    found = mean_field(log_probs, kernel, 6.0, 5)
+    ones = torch.ones(1, log_probs.shape[2], dtype=torch.float64)
+    before, after = (crf_energy(p, ones, kernel, "row") for p in (log_probs.exp(), found))
+    assert after < 0.3 * before
+    truth = (frame[:, 0] > 0.5).flatten(1)
+    agreement = [float(((p[:, 1] > 0.5) == truth).double().mean()) for p in (log_probs.exp(), found)]
+    assert agreement[0] < 0.85 and agreement[1] > 0.98
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_the_mask_is_a_constant_for_the_gradient(scale):
+    """Then the gradient of the cross-entropy is (softmax - mask) / number of pixels, at the size where it is taken."""
+    frame = two_halves()
+    logits = noisy_logits(frame).requires_grad_()
+    config = WHOLE.model_copy(update={"scale": scale})
+    (gradient,) = torch.autograd.grad(proximal_loss(logits, frame, unlabelled(frame), config), logits)
+    size = [round(side * scale) for side in frame.shape[-2:]]
+    small = interpolate(logits, size=size, mode="bilinear", align_corners=False, antialias=True)
+    features = crf_features(
+        interpolate(frame, size=size, mode="area").double(), config.sigma_xy * size[0], config.sigma_rgb
+    )
+    from ssvos.losses.permutohedral import LatticeFilter
+
+    log_probs = small.detach().log_softmax(dim=1).flatten(2)
+    mask = mean_field(log_probs, LatticeFilter(features), config.pull, config.iterations)
+    direct = ((log_probs.exp() - mask) / log_probs.shape[2]).view_as(small)
+    (expected,) = torch.autograd.grad(small, logits, direct)
+    torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=1e-9)
+
+
+def test_following_its_gradient_finds_the_halves():
+    frame = two_halves()
+    logits = noisy_logits(frame).requires_grad_()
+    optimizer = torch.optim.SGD([logits], lr=100.0)
+    for _ in range(50):
+        optimizer.zero_grad()
+        proximal_loss(logits, frame, unlabelled(frame), WHOLE).backward()
+        optimizer.step()
+    found = logits.detach().softmax(dim=1)[:, 1]
+    assert ((found > 0.5) == (frame[:, 0] > 0.5)).double().mean() > 0.98
+
+
+@pytest.mark.parametrize(("scale", "label"), [(1.0, 0), (1.0, 1), (0.5, 0), (0.5, 1)])
+def test_strokes_are_held_against_all_around_them(scale, label):
+    """A single pixel of the other class: cross-entropy pulls its logits towards its label, not towards the crowd."""
+    frame = two_halves()
+    crowd = 1 - label
+    odds = torch.full((1, 12, 16), 4.0 if crowd else -4.0, dtype=torch.float64)
+    logits = torch.stack([-odds / 2, odds / 2], dim=1).requires_grad_()
+    config, target = WHOLE.model_copy(update={"scale": scale}), unlabelled(frame)
+    target[0, 6, 9] = label
+    (gradient,) = torch.autograd.grad(proximal_loss(logits, frame, target, config), logits)
+    pulled = gradient[0, 1] - gradient[0, 0]  # descent raises the odds where this is negative
+    at_stroke = float(pulled[6, 9])
+    assert at_stroke < -1e-3 if label else at_stroke > 1e-3
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_images():
+    frames = torch.cat([two_halves(), two_halves().flip(-1)])
+    logits, target = noisy_logits(frames), unlabelled(frames)
+    target[0, 3, 3], target[1, 8, 2] = 0, 1
+    whole = proximal_loss(logits, frames, target, WHOLE)
+    parts = [proximal_loss(logits[k : k + 1], frames[k : k + 1], target[k : k + 1], WHOLE) for k in range(2)]
+    torch.testing.assert_close(whole, sum(parts) / 2, atol=1e-12, rtol=1e-12)
