@@ -260,6 +260,7 @@ def fit(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Parameters, and a `fit` section.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     loaders: Annotated[int, typer.Option(min=0, help="Processes that read clips beside the training.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder of rendered clips that several trainings share.")] = None,
 ) -> None:
     """Train one stage on one device with PyTorch alone.
 
@@ -267,7 +268,7 @@ def fit(
     """
     from ssvos.fit_file import fit_from_file
 
-    typer.echo(fit_from_file(config, typer.echo, _tracked, device, loaders))
+    typer.echo(fit_from_file(config, typer.echo, _tracked, device, loaders, cache))
 
 
 @app.command()

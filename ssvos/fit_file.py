@@ -20,11 +20,17 @@ from ssvos.training import first_network, fit, require_clips, training_data
 
 
 def fit_from_file(
-    path: Path, say: Callable[[str], None], tracked: Tracked, device: str = "auto", loaders: int = 0
+    path: Path,
+    say: Callable[[str], None],
+    tracked: Tracked,
+    device: str = "auto",
+    loaders: int = 0,
+    cache: Path | None = None,
 ) -> Path:
     """Train the stage that a YAML file names; returns the checkpoint's path. Begun before with the same file and data,
     and interrupted, it goes on from the state that it left beside its output. loaders: processes that read clips beside
-    the one that trains; they change no result.
+    the one that trains; cache: a folder for rendered clips, which several trainings may share. Neither changes a
+    result.
 
     The file holds the keys of params.yaml (`variants` may stay and is left out of account) and a `fit` section
     (ssvos.config.FitConfig), whose paths count from the file's folder. All that is given is read before anything is
@@ -48,7 +54,7 @@ def fit_from_file(
         write_index(table, index)
     if not request.scribbles:
         _write_scribbles(labelled_frames(table), roots, config, scribbles, tracked)
-    data = training_data(index, scribbles, roots, config)
+    data = training_data(index, scribbles, roots, config, cache)
     say(f"{len(data.fit.videos)} videos to train on, {len(data.holdout.videos)} held out, choosing by {data.choose_by}")
     kept = _kept(out, run_digest(config, request.stage, [index, scribbles, *start]), say)
     resume = kept.read()

@@ -45,8 +45,10 @@ class TrainingData:
     choose_by: str
 
 
-def training_data(index: Path, scribbles: Path, roots: Mapping[str, Path], config: Config) -> TrainingData:
-    """Clips of the index's `train` rows and held-out videos of its `holdout` rows."""
+def training_data(
+    index: Path, scribbles: Path, roots: Mapping[str, Path], config: Config, cache: Path | None = None
+) -> TrainingData:
+    """Clips of the index's `train` rows and held-out videos of its `holdout` rows. cache: of rendered clips."""
     store = read_store(scribbles)
     videos = videos_of(read_index(index))
     weights = {source.name: source.weight for source in config.data.sources}
@@ -56,7 +58,7 @@ def training_data(index: Path, scribbles: Path, roots: Mapping[str, Path], confi
         if not chosen:
             raise ValueError(f"{index}: no sequence of split {split!r}; prepare the data again")
         is_fit = split == "train"
-        supervision, renderers = (_supervision(config), _renderers(config)) if is_fit else ({}, {})
+        supervision, renderers = (_supervision(config), _renderers(config, cache)) if is_fit else ({}, {})
         parts[split] = ClipSource(chosen, roots, weights, store, supervision, renderers)
     return TrainingData(parts["train"], parts["holdout"], _choose_by(parts["holdout"].videos))
 
@@ -69,8 +71,8 @@ def _supervision(config: Config) -> dict[str, Supervision]:
     return {s.name: Supervision(s.scribble_every, s.dense_every) for s in config.data.sources}
 
 
-def _renderers(config: Config) -> dict[str, Renderer]:
-    return {s.name: Renderer(config.synthetic, config.scribbles) for s in config.data.sources if s.unlimited}
+def _renderers(config: Config, cache: Path | None = None) -> dict[str, Renderer]:
+    return {s.name: Renderer(config.synthetic, config.scribbles, cache) for s in config.data.sources if s.unlimited}
 
 
 def require_clips(index: pa.Table, config: Config, stage: StageConfig, scribbles: Path | None = None) -> None:

@@ -1,10 +1,11 @@
 """What a training clip is cut from: a video of the index, or one that is rendered as it is asked for."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from ssvos.config import ScribbleConfig, SyntheticConfig
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.index import IndexedVideo
-from ssvos.data.synthetic import Clip, render_clip
+from ssvos.data.synthetic import render_clip
+from ssvos.files import atomic_path
 from ssvos.labels import object_ids, read_labels
 from ssvos.scribbles.simulate import scribble_rng, simulate_scribble
 from ssvos.scribbles.store import ScribbleStore
@@ -71,16 +73,23 @@ class IndexedFootage:
         return read_mask(self.root / self.video.frames[position].mask_path, *size)
 
 
+class Rendering(NamedTuple):
+    """A rendered clip with its scribbles: frames (T, H, W, 3), masks and scribbles (T, H, W), uint8."""
+
+    frames: np.ndarray
+    masks: np.ndarray
+    scribbles: np.ndarray
+
+
 @dataclass(frozen=True)
 class RenderedFootage:
-    """A clip rendered here and now, with scribbles simulated on its masks; nothing of it is on disk."""
+    """A clip rendered here and now, with scribbles simulated on its masks."""
 
-    config: SyntheticConfig
-    scribbles: ScribbleConfig
+    renderer: "Renderer"
     number: int
 
     def labelled(self) -> list[int]:
-        return list(range(self.config.num_frames))
+        return list(range(self.renderer.config.num_frames))
 
     def objects(self, position: int) -> tuple[int, ...]:
         """Those that are more than a sliver at the frame's edge."""
@@ -95,45 +104,65 @@ class RenderedFootage:
         return resize_frame(self._clip.frames[position], *size)
 
     def scribble(self, position: int, size: Size) -> np.ndarray:
-        return resize_scribble(_scribbled(self.config, self.scribbles, self.number, position), *size)
+        return resize_scribble(self._clip.scribbles[position], *size)
 
     def mask(self, position: int, size: Size) -> np.ndarray:
         return resize_mask(self._clip.masks[position], *size)
 
     @property
-    def _clip(self) -> Clip:
-        return _rendered(self.config, self.number)
-
-
-@lru_cache(maxsize=2)  # clips that are cut from one rendering come one after the other
-def _rendered(config: SyntheticConfig, number: int) -> Clip:
-    return render_clip(config, "train", number)
-
-
-@lru_cache(maxsize=64)
-def _scribbled(config: SyntheticConfig, scribbles: ScribbleConfig, number: int, position: int) -> np.ndarray:
-    rng = scribble_rng(scribbles.seed, f"train-{number}", f"{position:05d}")
-    scribble = simulate_scribble(_rendered(config, number).masks[position], rng, scribbles)
-    scribble.flags.writeable = False
-    return scribble
+    def _clip(self) -> Rendering:
+        return _rendering(self.renderer, self.number)
 
 
 @dataclass(frozen=True)
 class Renderer:
     """An unlimited source. Its clips are numbered on from those that lie on disk, and a number gives the same clip in
-    every process."""
+    every process.
+
+    cache: a folder in which trainings that go on at the same time find what another one has rendered; none: each
+    renders its own.
+    """
 
     config: SyntheticConfig
     scribbles: ScribbleConfig
+    cache: Path | None = None
 
     def footage(self, number: int) -> RenderedFootage:
-        return RenderedFootage(self.config, self.scribbles, number)
+        return RenderedFootage(self, number)
 
     def number(self, epoch: int, clips_per_epoch: int, drawn: int) -> int:
         """Which clip an epoch's next one is cut from, `drawn` of this source having been cut before it: no epoch sees a
         clip of another."""
         an_epoch = -(-clips_per_epoch // self.config.uses)
         return self.config.num_train + epoch * an_epoch + drawn // self.config.uses
+
+    def render(self, number: int) -> Rendering:
+        clip = render_clip(self.config, "train", number)
+        scribbles = np.stack([self._scribble(mask, number, t) for t, mask in enumerate(clip.masks)])
+        return Rendering(clip.frames, clip.masks, scribbles)
+
+    def _scribble(self, mask: np.ndarray, number: int, t: int) -> np.ndarray:
+        rng = scribble_rng(self.scribbles.seed, f"train-{number}", f"{t:05d}")
+        return simulate_scribble(mask, rng, self.scribbles)
+
+    def place(self, number: int) -> Path:
+        """Where a clip lies in the cache; other parameters have other places."""
+        said = self.config.model_dump_json() + self.scribbles.model_dump_json()
+        return self.cache / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}-{number:08d}.npz"
+
+
+@lru_cache(maxsize=2)  # clips that are cut from one rendering come one after the other
+def _rendering(renderer: Renderer, number: int) -> Rendering:
+    if renderer.cache is None:
+        return renderer.render(number)
+    place = renderer.place(number)
+    if not place.is_file():
+        rendering = renderer.render(number)
+        with atomic_path(place) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **rendering._asdict())
+        return rendering
+    with np.load(place, allow_pickle=False) as kept:
+        return Rendering(*(kept[name] for name in Rendering._fields))
 
 
 Renderers = Mapping[str, Renderer]

@@ -1,8 +1,8 @@
 """Cross-entropy to the network's own mask once the dense CRF has been lowered from it: beyond the paper.
 
-Following the gradient of (12) moves an outline a little at a time. The same energy is lowered further when it is split in
-two (Marin et al. 2019, "Beyond gradient descent for regularized segmentation losses"): first find the mask of low energy
-near the network's own, its strokes held, then let the network follow that mask.
+Following the gradient of (12) moves an outline a little at a time. The same energy is lowered further when it is split
+in two (Marin et al. 2019, "Beyond gradient descent for regularized segmentation losses"): first find the mask of low
+energy near the network's own, its strokes held, then let the network follow that mask.
 """
 
 import torch
@@ -18,7 +18,7 @@ _SURE = 20.0  # log-odds of a pixel under a stroke
 
 
 def proximal_loss(logits: Tensor, frames: Tensor, target: Tensor, config: ProximalConfig) -> Tensor:
-    """Mean over pixels and images of the cross-entropy to the mask of lower energy, which is a constant for the gradient.
+    """Mean over pixels and images of the cross-entropy to the mask of lower energy, a constant for the gradient.
 
     logits: (B, 2, H, W); frames: (B, 3, H, W) in [0, 1]; target: (B, H, W) of 0, 1, 255.
     """

@@ -11,6 +11,7 @@ import torch
 from conftest import TINY_STAGE, changed, run
 
 from ssvos.config import AugmentConfig, DataConfig, ScribbleConfig, SourceConfig, SyntheticConfig, parse
+from ssvos.data import footage
 from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision
 from ssvos.data.footage import RenderedFootage, Renderer
 from ssvos.data.index import IndexedFrame, IndexedVideo
@@ -109,6 +110,24 @@ def test_another_process_cuts_the_same_clip():
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_a_cache_gives_what_rendering_gives_and_is_read_by_others(tmp_path, monkeypatch):
+    renderer, plain = Renderer(MADE, ScribbleConfig(width=3), tmp_path), Renderer(MADE, ScribbleConfig(width=3))
+    size = (48, 64)
+    first = renderer.footage(11)
+    assert np.array_equal(first.frame(2, size), plain.footage(11).frame(2, size))
+    (file,) = tmp_path.iterdir()
+    monkeypatch.setattr(Renderer, "render", lambda self, number: pytest.fail("rendered again"))
+    footage._rendering.cache_clear()
+    for t in range(MADE.num_frames):
+        assert np.array_equal(renderer.footage(11).mask(t, size), render_clip(MADE, "train", 11).masks[t])
+    assert renderer.place(11) == file
+    others = (
+        Renderer(MADE, ScribbleConfig(width=5), tmp_path),
+        Renderer(MADE.model_copy(update={"seed": 9}), ScribbleConfig(width=3), tmp_path),
+    )
+    assert len({r.place(11) for r in (renderer, *others)} | {renderer.place(12)}) == 4
+
+
 def test_every_frame_may_lose_a_rectangle_of_its_own():
     (spec,) = source().draw(only_made(clips_per_epoch=1), 0, 0)
     dense = source(supervision=Supervision(1, 1))
@@ -129,12 +148,12 @@ def test_masks_are_targets_where_they_are_asked_for():
 
 def test_a_clip_begins_where_an_object_is_in_sight(monkeypatch):
     """Of a rendered clip this is known only once it has been rendered."""
-    footage = RenderedFootage(MADE, ScribbleConfig(), 7)
+    made = Renderer(MADE, ScribbleConfig()).footage(7)
     monkeypatch.setattr(RenderedFootage, "objects", lambda self, t: (2,) if t == 0 else ())
     spec = ClipSpec(7, (2, 3, 4), 0, (0, 0, 0), "made")
     clip = ClipDataset(source(), [spec], stage(), STILL, 1.0)[0]
     for t, frame in enumerate(clip["frames"]):
-        assert np.array_equal(frame.permute(1, 2, 0), footage.frame(t, (48, 64)))
+        assert np.array_equal(frame.permute(1, 2, 0), made.frame(t, (48, 64)))
 
 
 @pytest.mark.parametrize(
