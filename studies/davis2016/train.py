@@ -57,7 +57,9 @@ def train(rows: list[str], recipe: dict, pack: Path, out: Path, options: list[st
             if not (out / row / stage / "checkpoint.pt").is_file():
                 path = stage_file(copy.deepcopy(recipe), row, stage, pack, out)
                 log = open(out / row / f"{stage}.log", "a", encoding="utf-8")  # noqa: SIM115, closed with the process
-                running[row] = subprocess.Popen([sys.executable, "-c", FIT, "fit", path, *options], stdout=log, stderr=log)
+                running[row] = subprocess.Popen(
+                    [sys.executable, "-c", FIT, "fit", path, *options], stdout=log, stderr=log
+                )
         for row, process in list(running.items()):
             if time.monotonic() > end:
                 process.terminate()

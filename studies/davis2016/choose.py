@@ -1,0 +1,106 @@
+"""Score settings of prediction on the held-out clips: what is taken off the object's log-odds, with refined outlines.
+
+python studies/davis2016/choose.py PACK CHECKPOINT --json OUT
+
+The network's pass does not depend on either, so that it is taken once. J and F at the pack's frame size, on every second
+frame; the judged clips are not looked at.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ssvos.checkpoint import load_checkpoint
+from ssvos.config import OnlineConfig, RefinementConfig
+from ssvos.data.augment import resize_frame, resize_scribble
+from ssvos.data.footage import IndexedFootage
+from ssvos.data.index import IndexedVideo, read_index, videos_of
+from ssvos.device import choose_device
+from ssvos.metrics.contour import contour_accuracy
+from ssvos.metrics.region import region_similarity
+from ssvos.models.network import Network
+from ssvos.online import learn_online
+from ssvos.refinement import refine
+from ssvos.scribbles.store import read_store
+
+_EVERY = 2
+
+
+def held_out(pack: Path) -> list[tuple[IndexedVideo, IndexedFootage]]:
+    store = read_store(pack / "scribbles.parquet")
+    videos = [v for v in videos_of(read_index(pack / "index.parquet")) if v.split == "holdout" and v.dataset == "davis"]
+    return [(video, IndexedFootage(video, pack / "davis", store)) for video in videos]
+
+
+@torch.inference_mode()
+def log_odds(network: Network, footage: IndexedFootage, size: tuple[int, int], online: OnlineConfig, loss) -> Iterator:
+    """Frame by frame: the frame at the network's size (1, 3, H, W), the object's log-odds (H, W)."""
+    device = next(network.parameters()).device
+    state = None
+    for position, indexed in enumerate(footage.video.frames):
+        image = resize_frame(footage.frame(position, (indexed.height, indexed.width)), *size)
+        frame = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
+        if state is None:
+            strokes = resize_scribble(footage.scribble(0, (indexed.height, indexed.width)), *size)
+            if online.steps:
+                network = learn_online(network, image, strokes, online, loss)
+            trunk = network.encode(frame)
+            state = network.begin(trunk, torch.from_numpy(strokes)[None].to(device))
+        else:
+            trunk = network.encode(frame)
+        logits, _, state = network.step(trunk, state)
+        yield frame, (logits[0, 1] - logits[0, 0])[: size[0], : size[1]].float()
+
+
+def scores(network, video, footage, size, settings, online, loss) -> dict[str, list[float]]:
+    """Setting -> [mean J, mean F] of a clip."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in settings}
+    for position, (frame, odds) in enumerate(log_odds(network, footage, size, online, loss)):
+        if position == 0 or position % _EVERY:
+            continue
+        full = (video.frames[position].height, video.frames[position].width)
+        truth = footage.mask(position, full) == 1
+        for name, (bias, refinement) in settings.items():
+            foreground = (odds - bias).sigmoid()
+            probs = refine(torch.stack([1 - foreground, foreground]), frame, refinement)
+            probs = torch.nn.functional.interpolate(probs[None], size=full, mode="bilinear", align_corners=False)[0]
+            mask = (probs[1] > probs[0]).cpu().numpy()
+            found[name].append((region_similarity(truth, mask), contour_accuracy(truth, mask)))
+    return {name: np.mean(values, axis=0).tolist() for name, values in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--biases", default="0,1,2")
+    parser.add_argument("--weights", default="6", help="of the refinement; its other values are the defaults")
+    parser.add_argument("--plain", action="store_true", help="also without refinement")
+    parser.add_argument("--online", type=OnlineConfig.model_validate_json, default=OnlineConfig())
+    parser.add_argument("--size", default="", help="HxW of the network's frames; as trained")
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args()
+    network, info = load_checkpoint(given.checkpoint)
+    network.to(choose_device(given.device))
+    size = tuple(map(int, given.size.split("x"))) if given.size else info.size
+    settings = {"plain": (0.0, RefinementConfig())} if given.plain else {}
+    for bias in map(float, given.biases.split(",")):
+        for weight in map(float, given.weights.split(",")):
+            settings[f"bias {bias:g}, weight {weight:g}"] = (bias, RefinementConfig(iterations=5, weight=weight))
+    clips = {
+        v.sequence: scores(network, v, f, size, settings, given.online, info.loss) for v, f in held_out(given.pack)
+    }
+    means = {name: np.mean([clip[name] for clip in clips.values()], axis=0) for name in settings}
+    for name, (j, f) in sorted(means.items(), key=lambda item: -item[1].mean()):
+        print(f"{100 * (j + f) / 2:5.1f}  J {100 * j:5.1f}  F {100 * f:5.1f}  {name}")
+    content = {"checkpoint": str(given.checkpoint), "size": size, "online": given.online.model_dump(mode="json")}
+    given.json.write_text(json.dumps(content | {"clips": clips}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
