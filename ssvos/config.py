@@ -21,13 +21,59 @@ class FrozenConfig(BaseModel):
 Model = TypeVar("Model", bound=FrozenConfig)
 
 
+class RichConfig(FrozenConfig):
+    """What makes rendered clips hard in the ways that real video is (ssvos.data.rich); every one of them at 0 leaves
+    its effect out. Shares are probabilities, of an object or of a clip; strengths are the most that is drawn.
+
+    smallest_share: of the frame that an object takes. parts: how far an object's parts differ in colour; blob_share:
+    of objects without a skeleton. deformation: of outlines, and how far objects are squeezed as if they turned.
+    speed_spread: deviation of the logarithm of speed; still_share, turn_share, leaving_share: of objects that stay,
+    that change direction at once, that leave and come back. growth: of the logarithm of an object's scale over a clip.
+    distractors, occluders, clutter: most things that are not annotated: that move as objects do, that stand in front
+    of all, that are part of the background. twin_share: of distractors and further objects that look like another one.
+    scene_share: of backgrounds with a horizon. parallax: how much more the near moves with the camera than the far.
+    follow_share: of clips whose camera follows the first object. camera: zoom and turn; shake: in pixels on a frame
+    224 wide. motion_blur: open share of a frame's time; defocus: in pixels on a frame 224 wide. lighting: of gain
+    across the frame and over time; exposure: of drift in brightness and colour balance; haze: share of fog; shadow:
+    share of light that an object takes from the ground. grain: in grey levels; jpeg_share: of clips compressed badly.
+    """
+
+    smallest_share: Annotated[float, Field(gt=0.0, le=0.1)] = 0.004
+    parts: Fraction = 0.8
+    blob_share: Fraction = 0.3
+    deformation: Fraction = 0.6
+    speed_spread: Annotated[float, Field(ge=0.0, le=1.5)] = 0.7
+    still_share: Fraction = 0.12
+    turn_share: Fraction = 0.2
+    leaving_share: Fraction = 0.08
+    growth: Annotated[float, Field(ge=0.0, le=1.0)] = 0.35
+    distractors: Annotated[int, Field(ge=0, le=8)] = 2
+    twin_share: Fraction = 0.4
+    occluders: Annotated[int, Field(ge=0, le=8)] = 2
+    clutter: Annotated[int, Field(ge=0, le=40)] = 14
+    scene_share: Fraction = 0.75
+    parallax: Fraction = 0.6
+    follow_share: Fraction = 0.5
+    camera: Fraction = 0.5
+    shake: Annotated[float, Field(ge=0.0, le=8.0)] = 1.0
+    motion_blur: Fraction = 0.5
+    defocus: Annotated[float, Field(ge=0.0, le=4.0)] = 1.0
+    lighting: Fraction = 0.25
+    exposure: Fraction = 0.2
+    haze: Fraction = 0.4
+    shadow: Fraction = 0.5
+    grain: Annotated[float, Field(ge=0.0, le=30.0)] = 5.0
+    jpeg_share: Fraction = 0.5
+
+
 class SyntheticConfig(FrozenConfig):
     """The embedded data set: clips that the project renders itself (ssvos.data.synthetic).
 
     object_share: largest share of the frame that one object takes; speed: its mean motion in pixels a frame, on a
-    frame 224 wide. camouflage: share of objects whose colours are the background's own.
-    uses: how many training clips of an unlimited source are cut from one that is rendered, each with an object, frames
-    and a variation of its own.
+    frame 224 wide. camouflage: share of objects whose colours are the background's own. rich: none for the plain
+    clips of the demo; a table of it, also an empty one, for those to learn from before real video. uses: how many
+    training clips of an unlimited source are cut from one that is rendered, each with an object, frames and a variation
+    of its own.
     """
 
     seed: int = 0
@@ -40,6 +86,7 @@ class SyntheticConfig(FrozenConfig):
     object_share: Annotated[float, Field(gt=0.0, le=0.4)] = 0.32
     speed: Positive = 3.6
     camouflage: Fraction = 0.4
+    rich: RichConfig | None = None
     uses: Count = 1
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ssvos.config import SyntheticConfig
 from ssvos.data.moving_shapes import MovingShape, camera_path, draw_shape
+from ssvos.data.rich.rendering import render_rich
 from ssvos.data.textures import PHOTOS, Split, match_colours, noise, pattern_texture, photo_texture
 from ssvos.files import write_bytes, write_text
 from ssvos.labels import write_labels
@@ -48,6 +49,8 @@ def render_clip(config: SyntheticConfig, split: Split, index: int) -> Clip:
     """
     if split not in SPLITS or index < 0:
         raise ValueError(f"clip {split!r} {index}: the split must be one of {SPLITS}, the index 0 or more")
+    if config.rich is not None:
+        return Clip(*render_rich(config, split, SPLITS.index(split), index))
     rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
     shapes = _place_shapes(config, rng)
     background, photo = _background(config, split, index, rng)

@@ -1,0 +1,87 @@
+"""What light, lens and camera do to rich frames: exposure, haze, light across the frame, grain, compression."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ssvos.config import SyntheticConfig
+from ssvos.data.rich.patterns import cloud_tile
+
+_WANDER = 32  # pixels by which the grain's tile is larger than the frame
+
+
+@dataclass(frozen=True)
+class Imaging:
+    """tables: (T, 256, 3) uint8, of exposure and haze; light: (T, h, w) uint8, gain in 128ths on a small frame, or
+    none; grain: (H + 32, W + 32, 3) int16, or none; offsets: (T, 2) into it; quality: of JPEG, 0: not compressed."""
+
+    tables: np.ndarray
+    light: np.ndarray | None
+    grain: np.ndarray | None
+    offsets: np.ndarray
+    quality: int
+
+
+def draw_imaging(config: SyntheticConfig, rng: np.random.Generator) -> Imaging:
+    """The faults of one clip."""
+    rich, num_frames = config.rich, config.num_frames
+    quality = int(rng.integers(25, 92)) if rng.random() < rich.jpeg_share else 0
+    return Imaging(
+        _draw_tables(config, rng),
+        _draw_light(config, rng) if rich.lighting and rng.random() < 0.6 else None,
+        _draw_grain(config, rng),
+        rng.integers(_WANDER, size=(num_frames, 2)),
+        quality,
+    )
+
+
+def _draw_tables(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarray:
+    rich, t = config.rich, np.linspace(0, 1, config.num_frames)[:, None]
+    drift = rng.normal(0, 1, 3) * np.sin(rng.uniform(0.5, 6) * t + rng.uniform(0, 2 * np.pi))
+    cast, brightness = rng.normal(0, 0.3, 3), rng.normal(0, 0.7)
+    gain = np.exp(rich.exposure * (brightness + cast + 0.5 * drift.mean(axis=1, keepdims=True) + 0.15 * drift))
+    gamma = np.exp(rich.exposure * rng.normal(0, 1))
+    fog, veil = rich.haze * rng.random() ** 3, np.clip(rng.normal([190, 195, 205], 30), 60, 245)
+    grey = (np.arange(256)[None, :, None] / 255.0) ** gamma * 255.0 * gain[:, None]
+    return np.clip(np.rint(grey * (1 - fog) + veil * fog), 0, 255).astype(np.uint8)
+
+
+def _draw_light(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarray:
+    """Clouds of light and shade that drift over the frame, at an eighth of its size."""
+    cloud = cloud_tile(int(rng.integers(8))).astype(np.float32) / 255.0 - 0.5
+    shape = (max(config.height // 8, 4), max(config.width // 8, 4))
+    scale, place, drift = rng.uniform(0.5, 3), rng.uniform(60, 250, 2), rng.normal(0, 2.0, 2)
+    gains = []
+    for t in range(config.num_frames):
+        matrix = np.array([[scale, 0, place[0] + t * drift[0]], [0, scale, place[1] + t * drift[1]]])
+        part = cv2.warpAffine(
+            cloud, matrix, shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
+        )
+        gains.append(128 * np.exp(3 * config.rich.lighting * part))
+    return np.clip(np.rint(np.stack(gains)), 0, 255).astype(np.uint8)
+
+
+def _draw_grain(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarray | None:
+    strength = config.rich.grain * rng.random() ** 2
+    if strength < 0.3:
+        return None
+    noise = rng.standard_normal((config.height + _WANDER, config.width + _WANDER, 3), dtype=np.float32)
+    if rng.random() < 0.6:  # as of a picture that was made smaller
+        noise = cv2.GaussianBlur(noise, (3, 3), 0.6) * 1.8
+    return np.rint(noise * np.float32(strength)).astype(np.int16)
+
+
+def expose(image: np.ndarray, imaging: Imaging, t: int) -> np.ndarray:
+    """A frame as the camera stores it, (H, W, 3) uint8 both."""
+    if imaging.light is not None:
+        gain = cv2.resize(imaging.light[t], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        image = cv2.multiply(image, cv2.cvtColor(gain, cv2.COLOR_GRAY2RGB), scale=1.0 / 128.0)
+    image = cv2.LUT(image, imaging.tables[t][None])
+    if imaging.grain is not None:
+        y, x = imaging.offsets[t]
+        image = cv2.add(image, imaging.grain[y : y + image.shape[0], x : x + image.shape[1]], dtype=cv2.CV_8U)
+    if imaging.quality:
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, imaging.quality])
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return image
