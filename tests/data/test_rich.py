@@ -23,7 +23,7 @@ from ssvos.data.textures import PHOTOS
 
 OFF = {name: 0 for name in RichConfig.model_fields if name != "smallest_share"}
 STRONG = {name: 1.0 for name in OFF} | {"distractors": 4, "occluders": 4, "clutter": 20, "shake": 4.0, "grain": 12.0}
-ON_FRAMES_ALONE = ("lighting", "exposure", "haze", "shadow", "grain", "jpeg_share", "clutter", "scene_share")
+ON_FRAMES_ALONE = ("lighting", "exposure", "haze", "shadow", "grain", "jpeg_share", "clutter")
 
 
 def small(num_frames: int = 4, height: int = 96, width: int = 160, **rich: float) -> SyntheticConfig:

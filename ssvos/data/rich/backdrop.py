@@ -18,7 +18,10 @@ _LARGEST = 1.9  # of a canvas, in frames; further out it is mirrored
 
 @dataclass(frozen=True)
 class Backdrop:
-    """canvas: (H', W', 3) uint8; to_frame: (T, 2, 3), from it to the frames; horizon: its height in the view."""
+    """canvas: (H', W', 4) uint8, RGB and 255: OpenCV warps four channels twice as fast as three.
+
+    to_frame: (T, 2, 3), from it to the frames; horizon: its height in the view.
+    """
 
     canvas: np.ndarray
     to_frame: np.ndarray
@@ -40,9 +43,11 @@ def draw_backdrop(config: SyntheticConfig, split: Split, camera: Camera, rng: np
     blur = config.rich.defocus * config.width / 224 * max(rng.uniform(-2.0, 1.0), 0.0)
     if blur > 0.2:
         canvas = cv2.GaussianBlur(canvas, (0, 0), blur)
+    elif rng.random() < 0.6:  # as cameras do; the way into the frame softens it again
+        canvas = cv2.addWeighted(canvas, 2.0, cv2.GaussianBlur(canvas, (3, 3), 0), -1.0, 0.0)
     matrices = camera.to_frame.copy()
     matrices[:, :, 2] += np.einsum("tij,tj->ti", camera.to_frame[:, :, :2], low - way)
-    return Backdrop(canvas, matrices, horizon)
+    return Backdrop(cv2.cvtColor(canvas, cv2.COLOR_RGB2RGBA), matrices, horizon)
 
 
 def _scene(split: Split, shape: tuple[int, int], horizon: int, rng: np.random.Generator) -> np.ndarray:
@@ -67,7 +72,7 @@ def _scene(split: Split, shape: tuple[int, int], horizon: int, rng: np.random.Ge
 
 def _sky(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """From one colour to another, with clouds."""
-    high = rng.normal([120, 150, 200], [45, 35, 30])
+    high = rng.normal([115, 150, 195], 12) * rng.uniform(0.5, 1.2) + rng.normal(0, [20, 8, 15])
     low = 0.4 * high + 0.6 * rng.normal([215, 220, 225], 22)
     share = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None, None]
     ramp = np.clip(high * (1 - share) + low * share, 0, 255).astype(np.uint8)
@@ -82,7 +87,7 @@ def _sky(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 def _ground(split: Split, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """A surface that gets smaller towards the horizon; some have a road of another surface on it."""
-    side = int(np.clip(1.2 * max(shape), 256, 640))
+    side = int(np.clip(max(shape), 256, 448))
     ground = _in_perspective(draw_material(split, (side, side), rng), shape, rng)
     if rng.random() < 0.4:
         road = _in_perspective(draw_material(split, (side, side), rng), shape, rng)

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from ssvos.config import SyntheticConfig
-from ssvos.data.rich.patterns import cloud_tile
+from ssvos.data.rich.materials import cut_tile
+from ssvos.data.rich.patterns import cloud_tile, rough_tile
 
 _WANDER = 32  # pixels by which the grain's tile is larger than the frame
 
@@ -66,10 +67,10 @@ def _draw_grain(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarray
     strength = config.rich.grain * rng.random() ** 2
     if strength < 0.3:
         return None
-    noise = rng.standard_normal((config.height + _WANDER, config.width + _WANDER, 3), dtype=np.float32)
-    if rng.random() < 0.6:  # as of a picture that was made smaller
-        noise = cv2.GaussianBlur(noise, (3, 3), 0.6) * 1.8
-    return np.rint(noise * np.float32(strength)).astype(np.int16)
+    shape = (config.height + _WANDER, config.width + _WANDER)
+    layers = [cut_tile(rough_tile(int(rng.integers(3))), shape, rng, (1.0, 1.2)) for _ in range(3)]
+    table = np.rint((np.arange(256) - 128.0) * strength / 27.0).astype(np.int16)  # turning takes some of the 32
+    return table[cv2.merge(layers)]
 
 
 def expose(image: np.ndarray, imaging: Imaging, t: int) -> np.ndarray:

@@ -5,17 +5,18 @@ from functools import cache
 import cv2
 import numpy as np
 
-from ssvos.data.rich.patterns import TILE, cloud_tile, draw_tile
+from ssvos.data.rich.patterns import TILE, cloud_tile, draw_tile, rough_tile
 from ssvos.data.textures import PHOTOS, Split, load_photo
 
 PHOTO_SHARE = 0.5
 BLEND_SHARE = 0.35
+ROUGHNESS = 36.0  # deviation in percent of the light, at most 0.7 of it
 
 
 @cache
 def _pyramid(name: str) -> tuple[np.ndarray, ...]:
     """A photograph at its own size, half of it, a quarter, ... down to some 100 pixels."""
-    levels = [load_photo(name)]
+    levels = [cv2.cvtColor(load_photo(name), cv2.COLOR_RGB2RGBA)]  # OpenCV warps four channels twice as fast as three
     while min(levels[-1].shape[:2]) >= 200:
         levels.append(cv2.pyrDown(levels[-1]))
     return tuple(levels)
@@ -28,7 +29,7 @@ def _is_grey(name: str) -> bool:
 
 def draw_material(split: Split, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """A texture of the split, (*shape, 3) uint8: one source, or two of them where a cloud lies."""
-    first = _draw_source(split, shape, rng)
+    first = _roughened(_draw_source(split, shape, rng), rng)
     if rng.random() >= BLEND_SHARE:
         return first
     second = _draw_source(split, shape, rng)
@@ -36,6 +37,16 @@ def draw_material(split: Split, shape: tuple[int, int], rng: np.random.Generator
     contrast = float(rng.uniform(2, 12))
     weight = np.clip((cloud.astype(np.float32) / 255.0 - rng.uniform(0.35, 0.65)) * contrast + 0.5, 0.0, 1.0)
     return cv2.blendLinear(first, second, weight, 1.0 - weight)
+
+
+def _roughened(texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With the fine detail that surfaces have from near by, which enlarged photographs and patterns have lost."""
+    strength = ROUGHNESS * (rng.random() - 0.3)
+    if strength < 1.0:
+        return texture
+    relief = cut_tile(rough_tile(int(rng.integers(4))), texture.shape[:2], rng, (0.8, 1.6))
+    layer = cv2.addWeighted(relief, strength / 32.0, relief, 0.0, 128.0 - 4.0 * strength)
+    return cv2.multiply(texture, cv2.cvtColor(layer, cv2.COLOR_GRAY2RGB), scale=1.0 / 128.0)
 
 
 def cut_tile(
@@ -65,7 +76,7 @@ def _draw_source(split: Split, shape: tuple[int, int], rng: np.random.Generator)
         name = PHOTOS[split][int(rng.integers(len(PHOTOS[split])))]
         return _photo(name, shape, rng)
     scale = max(shape) / TILE
-    grey = cut_tile(draw_tile(split, rng), shape, rng, (0.5 * max(scale, 0.4), 2.2 * max(scale, 0.4)))
+    grey = cut_tile(draw_tile(split, rng), shape, rng, (0.35 * max(scale, 0.4), 1.6 * max(scale, 0.4)))
     return cv2.applyColorMap(grey, draw_ramp(rng))
 
 
@@ -73,14 +84,15 @@ def _photo(name: str, shape: tuple[int, int], rng: np.random.Generator) -> np.nd
     """A random cut of a photograph, at most 1.6 times enlarged, its colours changed; (*shape, 3) uint8."""
     levels = _pyramid(name)
     fit = max(shape[0] / levels[0].shape[0], shape[1] / levels[0].shape[1])  # the whole of it fills the texture
-    scale = float(np.exp(rng.uniform(np.log(min(fit, 1.0)), np.log(max(min(4 * fit, 1.6), fit)))))
+    scale = float(np.exp(rng.uniform(np.log(min(fit, 1.0)), np.log(max(min(3 * fit, 1.4), fit)))))
     level = int(np.clip(np.round(np.log2(1.0 / scale)), 0, len(levels) - 1))
     image = levels[level]
     angle = rng.normal(0, 0.2) + rng.choice([0, 0, 0, np.pi / 2, np.pi, -np.pi / 2])
     matrix = _cut(image.shape[:2], shape, scale * 2**level, angle, rng)
     crop = cv2.warpAffine(image, matrix, shape[::-1], flags=_INVERSE, borderMode=cv2.BORDER_REFLECT_101)
+    crop = cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
     if rng.random() < 0.5:
-        crop = np.ascontiguousarray(crop[:, ::-1])
+        crop = cv2.flip(crop, 1)
     if _is_grey(name) or rng.random() < 0.15:
         return cv2.applyColorMap(np.ascontiguousarray(crop[..., 1]), draw_ramp(rng))
     return change_colours(crop, rng)

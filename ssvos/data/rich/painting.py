@@ -1,6 +1,7 @@
 """Painting of rich things into frames: parts filled at twice the size, textured, shaded, blurred, composed."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -87,11 +88,14 @@ def smear(image: np.ndarray, way: np.ndarray) -> np.ndarray:
     if length < 1.0:
         return image
     half = np.asarray(way) / 2 * min(1.0, LONGEST_BLUR / length)
-    return cv2.filter2D(image, -1, _line(half), borderType=cv2.BORDER_REPLICATE)
+    kernel = _line(*np.rint(8 * half).astype(int).tolist())
+    return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
-def _line(half: np.ndarray) -> np.ndarray:
-    """A kernel that averages along the line from -half to half, (2,) each as (x, y)."""
+@lru_cache(maxsize=4096)
+def _line(x: int, y: int) -> np.ndarray:
+    """A kernel that averages along the line from (-x, -y) to (x, y), in eighths of a pixel."""
+    half = np.array([x, y]) / 8
     reach = int(np.ceil(np.abs(half).max()))
     along = np.linspace(-1, 1, 4 * reach + 1)[:, None] * half + reach
     low = np.floor(along).astype(int)

@@ -41,6 +41,15 @@ def cloud_tile(variant: int) -> np.ndarray:
     return (255 * grey).astype(np.uint8)
 
 
+@cache
+def rough_tile(variant: int) -> np.ndarray:
+    """Fine noise around 128 whose deviation is 32, for surfaces and for the sensor's grain."""
+    rng = np.random.default_rng([11, variant])
+    fine = rng.standard_normal((2 * TILE, 2 * TILE), dtype=np.float32)
+    smooth = cv2.GaussianBlur(fine, (0, 0), 0.6 + 0.3 * variant)
+    return np.clip(128 + 32 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+
+
 def _clouds(rng: np.random.Generator) -> np.ndarray:
     return noise(_SHAPE, rng, period=rng.uniform(30, 110), octaves=6)
 

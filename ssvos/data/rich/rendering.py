@@ -47,7 +47,7 @@ def _render_frame(
     image = cv2.warpAffine(
         backdrop.canvas, backdrop.to_frame[t], shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
-    image = smear(image, config.rich.motion_blur * _way(backdrop, t, shape))
+    image = smear(cv2.cvtColor(image, cv2.COLOR_RGBA2RGB), config.rich.motion_blur * _way(backdrop, t, shape))
     patches = [(thing, patch) for thing in cast if (patch := paint(thing, t, shape)) is not None]
     image = _cast_shadows(image, patches)
     mask = np.zeros(shape, np.uint8)

@@ -63,19 +63,29 @@ def _draw_looks(
             continue
         share = float(np.exp(rng.uniform(np.log(smallest), np.log(largest))))
         if label == 0:  # most videos have one thing of some size
-            share = max(share, float(np.exp(rng.uniform(np.log(smallest), np.log(largest)))))
+            share = max(share, float(np.exp(rng.uniform(np.log(0.5 * (smallest * largest) ** 0.5), np.log(largest)))))
         kind = draw_kind(config, rng)
         is_hidden = rng.random() < config.camouflage
         variety = 0.15 * config.rich.parts if is_hidden else None
         sketch = draw_sketch(kind, config, rng, variety)
         side = int(np.clip(2.5 * np.sqrt(share * pixels), 32, 256))
-        texture = draw_material(split, (side, side), rng)
+        texture = _clothes(split, side, config.rich.parts, rng)
         if is_hidden:
-            texture = match_statistics(texture, backdrop.canvas[::4, ::4])
+            texture = match_statistics(texture, backdrop.canvas[::4, ::4, :3])
         elif config.rich.parts:
             texture = _levelled(texture, rng)
         looks.append(_Look(kind, sketch, texture, max(share * pixels, 2.0 * least_shown(config))))
     return looks
+
+
+def _clothes(split: Split, side: int, variety: float, rng: np.random.Generator) -> np.ndarray:
+    """A texture for an object, (side, side, 3); of most, the lower part is of another material than the upper."""
+    upper = draw_material(split, (side, side), rng)
+    if rng.random() >= 0.7 * variety:
+        return upper
+    lower, cut = draw_material(split, (side, side), rng), int(side * rng.uniform(0.35, 0.65))
+    upper[cut:] = lower[cut:]
+    return upper
 
 
 def _twin(look: _Look, config: SyntheticConfig, rng: np.random.Generator) -> _Look:
@@ -94,7 +104,7 @@ def _twin(look: _Look, config: SyntheticConfig, rng: np.random.Generator) -> _Lo
 def _levelled(texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Of medium brightness and less contrast, so that the parts' own colours show."""
     mean, deviation = texture.mean(), max(float(texture.std()), 1.0)
-    gain = min(rng.uniform(12, 45) / deviation, 1.0)
+    gain = min(rng.uniform(15, 60) / deviation, 1.0)
     return cv2.convertScaleAbs(texture, alpha=gain, beta=float(max(rng.uniform(95, 150) - gain * mean, 0.0)))
 
 
@@ -108,7 +118,7 @@ def _draw_places(
     rng: np.random.Generator,
 ) -> list[Thing]:
     order = [int(label) + 1 for label in rng.permutation(len(looks))]
-    things = {label: _mover(label, looks[label - 1], camera, config, rng) for label in order}
+    things = {label: _mover(label, looks[label - 1], backdrop, camera, config, rng) for label in order}
     cast = [things[label] for label in order]
     if has_company:
         for _ in range(int(rng.integers(config.rich.distractors + 1))):
@@ -118,19 +128,25 @@ def _draw_places(
             else:
                 sheet = look.texture[::-1] if rng.random() < 0.5 else draw_material(split, (96, 96), rng)
                 look = _Look(kind := draw_kind(config, rng), draw_sketch(kind, config, rng), sheet, look.area)
-            cast.insert(int(rng.integers(len(cast) + 1)), _mover(0, look, camera, config, rng))
+            cast.insert(int(rng.integers(len(cast) + 1)), _mover(0, look, backdrop, camera, config, rng))
         count = int(rng.integers(config.rich.occluders + 1))
         cast += [_occluder(config, split, backdrop, camera, rng) for _ in range(count)]
     return cast
 
 
-def _mover(label: int, look: _Look, camera: Camera, config: SyntheticConfig, rng: np.random.Generator) -> Thing:
+def _mover(
+    label: int, look: _Look, backdrop: Backdrop, camera: Camera, config: SyntheticConfig, rng: np.random.Generator
+) -> Thing:
     """An object or what looks like one, on a way of its own."""
     area, half = measure(look.sketch)
     scale = np.sqrt(look.area / area)
     scale = min(scale, 0.48 * config.height / half[1], 0.45 * config.width / half[0])
     is_led = label == 1 and camera.follows
     view = draw_path(config, scale * float(half.max()), is_led, rng)
+    if look.kind in UPRIGHT and rng.random() < 0.8:  # most stand on the ground, not in the sky
+        foot = view[0, 1] + scale * half[1]
+        lowest = max(config.height * 1.02, backdrop.horizon + 1)
+        view[:, 1] += np.clip(foot, rng.uniform(max(backdrop.horizon, foot - config.height), lowest), lowest) - foot
     way = view + camera.pan
     heading = 1.0 if way[-1, 0] >= way[0, 0] else -1.0
     forms = scale * draw_forms(config, look.kind in UPRIGHT, heading, rng)
@@ -150,10 +166,12 @@ def _occluder(
         place[1] = size[1] / 2
     middle = rng.integers(config.num_frames)  # when it stands at its place in the view
     view = place - nearness * (camera.pan - camera.pan[middle])
+    if rng.random() < 0.3:  # it moves by itself
+        view += rng.normal(0, 0.01, 2) * size * np.arange(config.num_frames)[:, None]
     radius = config.height * {"post": 0.6, "bar": 0.4, "foliage": 0.25, "rigid": 0.15}[kind] * rng.uniform(0.6, 1.3)
     texture = draw_material(split, (128, 128), rng)
     if rng.random() < config.camouflage:
-        texture = match_statistics(texture, backdrop.canvas[::4, ::4])
+        texture = match_statistics(texture, backdrop.canvas[::4, ::4, :3])
     forms = np.broadcast_to(radius * np.eye(2), (config.num_frames, 2, 2))
     return _in_frame(0, sketch, view, forms, texture, camera, config, rng)
 

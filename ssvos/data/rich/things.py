@@ -19,8 +19,8 @@ def draw_vehicle(num_frames: int, rng: np.random.Generator, palette: Palette, pa
     height, tall = rng.uniform(0.2, 0.4), rng.uniform(0.2, 0.6)
     front, back = rng.uniform(0.1, 0.9), rng.uniform(0.3, 0.95)
     body = [[-1, -height], [-0.95, height], [0.95, height], [1.0, 0.1], [0.95, -height * rng.uniform(0.3, 1)]]
-    cabin = [[-back, -height], [-back + rng.uniform(0, 0.3), -height - tall], [front - 0.25, -height - tall]]
-    cabin.append([front, -height])
+    cabin = [[-back, 0.0], [-back + rng.uniform(0, 0.3), -height - tall], [front - 0.25, -height - tall]]
+    cabin.append([front, 0.0])
     parts = [Part((fixed(cabin, num_frames),), palette[rng.integers(2)]), Part((fixed(body, num_frames),), palette[0])]
     middle = np.array(cabin).mean(axis=0)
     for pane in range(int(rng.integers(1, 4))):
@@ -40,7 +40,7 @@ def draw_vehicle(num_frames: int, rng: np.random.Generator, palette: Palette, pa
 
 def draw_bicycle(num_frames: int, rng: np.random.Generator, palette: Palette, pace: float) -> Sketch:
     """Two rings, thin rods between them, and most often a rider whose legs go round."""
-    radius, thick = rng.uniform(0.3, 0.45), rng.uniform(0.03, 0.09)
+    radius, thick = rng.uniform(0.3, 0.45), rng.uniform(0.02, 0.055)
     turn = draw_gait(num_frames, rng, pace)
     hubs = [np.broadcast_to([x, 0.5], (num_frames, 2)) for x in (-0.6, 0.6)]
     parts: list[Part] = []
