@@ -29,9 +29,11 @@ def require_precision(precision: str, device: torch.device) -> None:
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Inside, PyTorch uses deterministic algorithms alone; ValueError for an operator that has none."""
+    """Inside, PyTorch uses deterministic algorithms alone; ValueError for an operator that has none. Where that is not
+    wanted, a GPU's convolutions are tried out and the fastest are taken: clips have one size."""
     if not wanted:
-        yield
+        with _fastest_convolutions():
+            yield
         return
     was_on, only_warned = (
         torch.are_deterministic_algorithms_enabled(),
@@ -51,3 +53,13 @@ def deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.backends.cudnn.benchmark = had_benchmark
         torch.use_deterministic_algorithms(was_on, warn_only=only_warned)
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    had_benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = had_benchmark

@@ -49,15 +49,21 @@ class _Apply(torch.autograd.Function):
 
 
 class ExactFilter(GaussianFilter):
-    """The O(N^2) sum, taken in chunks so that N x N never exists."""
+    """The O(N^2) sum, taken in chunks so that N x N never exists.
 
-    def __init__(self, features: Tensor, chunk: int | None = None):
+    kept: N x N is built once and kept, for a filter that is applied many times on a device with the memory for it.
+    """
+
+    def __init__(self, features: Tensor, chunk: int | None = None, kept: bool = False):
         self.features = (features - features.mean(dim=2, keepdim=True)).mT.contiguous()
         self.half_square = 0.5 * self.features.square().sum(dim=2)
         chunk = chunk or (_CHUNK_CUDA if features.is_cuda else _CHUNK)
         self.num_rows = max(1, chunk // self.half_square.numel())
+        self.whole = self._affinity(0, features.shape[2]) if kept else None
 
     def multiply(self, values: Tensor) -> Tensor:
+        if self.whole is not None:
+            return values @ self.whole
         num_points = values.shape[2]
         result = torch.zeros_like(values)
         for first in range(0, num_points, self.num_rows):

@@ -12,7 +12,7 @@ from torch.nn.functional import adaptive_max_pool2d, interpolate
 from ssvos.config import ProximalConfig
 from ssvos.losses.dense_crf import crf_features
 from ssvos.losses.mean_field import mean_field
-from ssvos.losses.permutohedral import LatticeFilter
+from ssvos.losses.permutohedral import ExactFilter, LatticeFilter
 
 _SURE = 20.0  # log-odds of a pixel under a stroke
 
@@ -29,7 +29,8 @@ def proximal_loss(logits: Tensor, frames: Tensor, target: Tensor, config: Proxim
         frames = interpolate(frames, size=size, mode="area").to(logits.dtype)
         features = crf_features(frames, config.sigma_xy * size[0], config.sigma_rgb)
         held = _held(log_probs, target, size)
-        mask = mean_field(held, LatticeFilter(features), config.pull, config.iterations)
+        kernel = LatticeFilter(features) if config.filter == "lattice" else ExactFilter(features, kept=True)
+        mask = mean_field(held, kernel, config.pull, config.iterations)
     return -(mask * log_probs).sum(dim=1).mean()
 
 

@@ -78,17 +78,19 @@ class Appearance(nn.Module):
         return scores
 
     def _statistics(self, features: Tensor, weights: Tensor, components: slice) -> Gaussians:
-        total = weights.sum(dim=(2, 3)) + self.config.pseudo_count
         flat_weights = weights.flatten(2)
-        mean = torch.einsum("nkp,ndp->nkd", flat_weights, features.flatten(2)) / total[..., None]
+        mass = flat_weights.sum(dim=2, keepdim=True)
+        total = mass + self.config.pseudo_count
+        points = features.flatten(2).mT
+        mean = torch.bmm(flat_weights, points) / total
         # spreads do not change when all is shifted; near 0 their squares lose no digits
-        centre = features.detach().mean(dim=(2, 3))
-        flat, shifted = features.flatten(2) - centre[..., None], mean - centre[:, None]
+        centre = points.detach().mean(dim=1, keepdim=True)
+        flat, shifted = points - centre, mean - centre
         # sum of w (x - mean)^2 without building a (N, K, D, p) tensor; exact for any total of the weights
-        square = torch.einsum("nkp,ndp->nkd", flat_weights, flat**2)
-        first = torch.einsum("nkp,ndp->nkd", flat_weights, flat)
-        spread = square - 2 * shifted * first + flat_weights.sum(dim=2)[..., None] * shifted**2
-        variance = relu(spread) / total[..., None] + softplus(self.rho[components])
+        square = torch.bmm(flat_weights, flat**2)
+        first = torch.bmm(flat_weights, flat)
+        spread = square - 2 * shifted * first + mass * shifted**2
+        variance = relu(spread) / total + softplus(self.rho[components])
         return Gaussians(mean, variance)
 
     def _residual(self, features: Tensor, labels: Tensor, base: Gaussians) -> Tensor:
@@ -104,8 +106,8 @@ def log_scores(features: Tensor, gaussians: Gaussians) -> Tensor:
     centre = gaussians.mean.detach().mean(dim=1)
     mean, flat = gaussians.mean - centre[:, None], features.flatten(2) - centre[..., None]
     distance = (
-        torch.einsum("nkd,ndp->nkp", precision, flat**2)
-        - 2 * torch.einsum("nkd,ndp->nkp", precision * mean, flat)
+        torch.bmm(precision, flat**2)
+        - 2 * torch.bmm(precision * mean, flat)
         + (precision * mean**2).sum(dim=2)[..., None]
     )
     scores = -0.5 * (distance + gaussians.variance.log().sum(dim=2)[..., None])

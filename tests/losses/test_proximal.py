@@ -86,6 +86,22 @@ def test_the_mask_is_a_constant_for_the_gradient(scale):
     torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_the_exact_filter_gives_nearly_the_same_loss(scale):
+    frame = two_halves(24, 32)
+    logits, config = noisy_logits(frame), WHOLE.model_copy(update={"scale": scale})
+    exact = config.model_copy(update={"filter": "exact"})
+    found, expected = (proximal_loss(logits, frame, unlabelled(frame), one) for one in (config, exact))
+    assert found == pytest.approx(float(expected), rel=0.02) and found != expected
+
+
+def test_kept_pairs_give_what_chunks_give():
+    features = crf_features(two_halves(), 4.0, 20.0).double()
+    values = torch.rand(1, 3, 12 * 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    kept, chunks = ExactFilter(features, kept=True), ExactFilter(features, chunk=1000)
+    torch.testing.assert_close(kept.multiply(values), chunks.multiply(values), atol=1e-12, rtol=1e-12)
+
+
 def test_following_its_gradient_finds_the_halves():
     frame = two_halves()
     logits = noisy_logits(frame).requires_grad_()
