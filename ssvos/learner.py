@@ -45,7 +45,8 @@ class Learner:
         """Take one step -> the loss terms of this rank's part of the batch, (5,) float64 in the order of JointLoss.
 
         rate: the learning rate; share: of the regularizer's weight. If the first term comes back not finite, of this
-        rank or (where such batches may be skipped) of any, no step was taken.
+        rank or (where such batches may be skipped) of any, no step was taken; nor if the gradient's norm is not finite,
+        which then stands in its place: one such step would leave no weight.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -54,7 +55,11 @@ class Learner:
             return terms
         if self.stage.max_norm:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.max_norm)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.max_norm)
+            # float16's scale is made for the largest gradients to overflow now and then, and leaves such a step out
+            if not self.scaler.is_enabled() and not torch.isfinite(norm):
+                terms[0] = float(norm)
+                return terms
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:

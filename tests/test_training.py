@@ -13,7 +13,7 @@ import ssvos.training
 from ssvos.checkpoint import save_checkpoint
 from ssvos.config import Config
 from ssvos.device import deterministic
-from ssvos.learner import Learner
+from ssvos.learner import Learner, copied
 from ssvos.losses.joint import JointLoss
 from ssvos.training import LOSS_TERMS, Progress, first_network, fit
 
@@ -159,6 +159,7 @@ def test_the_history_holds_every_term_and_the_total_is_their_sum(tiny_data):
     assert [row["epoch"] for row in progress.history] == [1, 2]
     for row in progress.history:
         parts = row["partial_cross_entropy"] + 0.5 * row["auxiliary"] + 0.9 * row["regularizer"]
+        assert row["proximal"] == 0
         assert row["loss"] == pytest.approx(parts, rel=1e-5) and row["regularizer"] > 0
         assert 0 <= row["holdout_score"] <= 1
     assert reports[0].startswith("ours  epoch 1/2  loss ") and "held-out J" in reports[0]
@@ -366,3 +367,22 @@ def test_float16_trains_on_a_gpu_as_float32_does(tiny_data):
         progress = fit(first_network(config), tiny_data.load(), config, config.train.stage1, "cuda", lambda _: None)
         losses.append(progress.history[0]["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_a_step_whose_gradient_is_not_finite_is_not_taken(tiny_data, monkeypatch):
+    """The loss is finite, the root's slope at 0 is not."""
+    config, data = changed(tiny_data.config, max_norm=1.0), tiny_data.load()
+    learner = Learner(first_network(config), config, config.train.stage1, torch.device("cpu"), print)
+    batch, loss = batch_of(data.fit, config, 2), ssvos.learner.joint_loss
+    before = copied(learner.network)
+
+    def steep(*parts):
+        terms = loss(*parts)
+        return terms._replace(total=terms.total + (0 * terms.total).sqrt())
+
+    monkeypatch.setattr(ssvos.learner, "joint_loss", steep)
+    assert not torch.isfinite(learner.step(batch, 1e-3, 1.0)[0])
+    assert all(torch.equal(value, before[name]) for name, value in copied(learner.network).items())
+    monkeypatch.setattr(ssvos.learner, "joint_loss", loss)
+    assert torch.isfinite(learner.step(batch, 1e-3, 1.0)).all()
+    assert any(not torch.equal(value, before[name]) for name, value in copied(learner.network).items())
