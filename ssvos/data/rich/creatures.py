@@ -11,20 +11,23 @@ def draw_gait(num_frames: int, rng: np.random.Generator, pace: float) -> np.ndar
 
 
 def draw_blob(num_frames: int, rng: np.random.Generator, palette: Palette, pace: float) -> Sketch:
-    """A contour whose harmonics swing, with wedges and a core of other colours."""
-    angle = np.linspace(0, 2 * np.pi, 49)[:-1]
+    """A contour whose harmonics swing, with wedges and spots of other colours; some are ragged, as fur or leaves."""
+    num_points = 96 if rng.random() < 0.3 else 48
+    angle = np.linspace(0, 2 * np.pi, num_points + 1)[:-1]
     harmonic = np.arange(2, 8)
     falloff = rng.uniform(0.15, 0.5) / (harmonic - 1)
     phase = rng.uniform(0, 2 * np.pi, 6)
     swing = rng.uniform(0, 1, 6) * np.sin(draw_gait(num_frames, rng, pace)[:, None] * rng.uniform(0.3, 1, 6) + phase)
     coefficient = falloff * (rng.normal(0, 0.5, 6) + 0.7 * swing)
     radius = np.clip(1 + coefficient @ np.cos(np.outer(harmonic, angle) + phase[:, None]), 0.35, 1.8)
+    if num_points > 48:
+        radius = radius * (1 + rng.uniform(0.02, 0.1) * rng.standard_normal(num_points))
     stretch = np.sqrt(rng.uniform(1, 2.4))
     outline = radius[..., None] * np.stack([np.cos(angle) * stretch, np.sin(angle) / stretch], axis=-1)
     parts = [Part((outline,), palette[0])]
     for kind in range(int(rng.integers(0, 4))):
-        start, width = int(rng.integers(48)), int(rng.integers(4, 20))
-        wedge = outline[:, np.arange(start, start + width) % 48]
+        start, width = int(rng.integers(num_points)), int(rng.integers(num_points // 12, num_points // 2))
+        wedge = outline[:, np.arange(start, start + width) % num_points]
         if rng.random() < 0.5:
             inner = wedge[:, ::-1] * rng.uniform(0, 0.8)
             parts.append(Part((np.concatenate([wedge, inner], axis=1),), palette[kind + 1]))

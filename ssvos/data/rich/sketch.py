@@ -50,6 +50,7 @@ class Palette:
 
     def __init__(self, rng: np.random.Generator, variety: float) -> None:
         """variety: from 0, where every part is as bright and colourful as the texture, to 1."""
+        self.variety = variety
         light = np.exp(variety * rng.uniform(-2.2, 0.8, size=(4, 1)))
         cast = np.exp(variety * rng.normal(0, rng.choice([0.15, 0.6], size=(4, 1)), size=(4, 3)))
         self._tints = np.clip(light * cast, 0.05, 1.95)
