@@ -59,11 +59,11 @@ class RichConfig(FrozenConfig):
     follow_share: Fraction = 0.5
     camera: Fraction = 0.5
     shake: Annotated[float, Field(ge=0.0, le=8.0)] = 1.0
-    motion_blur: Fraction = 0.5
-    defocus: Annotated[float, Field(ge=0.0, le=4.0)] = 1.0
+    motion_blur: Fraction = 0.3
+    defocus: Annotated[float, Field(ge=0.0, le=4.0)] = 0.6
     lighting: Fraction = 0.25
     exposure: Fraction = 0.2
-    haze: Fraction = 0.4
+    haze: Fraction = 0.3
     smoke_share: Fraction = 0.12
     shadow: Fraction = 0.5
     grain: Annotated[float, Field(ge=0.0, le=30.0)] = 5.0

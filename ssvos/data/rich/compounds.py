@@ -3,7 +3,7 @@
 import numpy as np
 
 from ssvos.data.rich.creatures import draw_biped, draw_gait, draw_walker
-from ssvos.data.rich.sketch import Palette, Part, Sketch, at, capsule, disk, fixed
+from ssvos.data.rich.sketch import Palette, Sketch, at, capsule, disk, fixed, solid
 from ssvos.data.rich.things import draw_vehicle
 
 Placed = tuple[Sketch, float, tuple[float, float]]
@@ -41,10 +41,10 @@ def draw_compound(num_frames: int, rng: np.random.Generator, palette: Palette, p
 def _board(num_frames: int, rng: np.random.Generator, palette: Palette, pace: float) -> Sketch:
     """A board under the feet, some with wheels."""
     still, half = np.zeros((num_frames, 2)), rng.uniform(0.4, 0.8)
-    parts = [Part((capsule(still + at(-half, 1.04), still + at(half, 1.04), 0.04, 0.04),), palette[1])]
+    parts = [solid(capsule(still + at(-half, 1.04), still + at(half, 1.04), 0.04, 0.04), palette[1])]
     if rng.random() < 0.6:
         for x in (-0.7 * half, 0.7 * half):
-            parts.append(Part((disk(still + at(x, 1.12), 0.07),), palette.shade(3, 0.5)))
+            parts.append(solid(disk(still + at(x, 1.12), 0.07), palette.shade(3, 0.5)))
     return Sketch.of(parts)
 
 
@@ -55,8 +55,8 @@ def _canopy(num_frames: int, rng: np.random.Generator, palette: Palette) -> Sket
     arc = np.linspace(-1, 1, 13)
     rim = np.stack([wide * arc, -high - deep * np.sqrt(1 - 0.9 * arc**2)], axis=-1)
     outline = np.concatenate([rim, rim[::-1] * [0.95, 1.0] + [0.0, rng.uniform(0.12, 0.3)]])
-    moved = fixed(outline.tolist(), num_frames) + np.stack([sway, 0 * sway], -1)[:, None]
+    moved = fixed(outline, num_frames) + np.stack([sway, 0 * sway], -1)[:, None]
     hands = np.zeros((num_frames, 2)) + at(0.0, 0.0)
-    parts = [Part((capsule(hands, moved[:, k], 0.012, 0.008),), palette[3]) for k in (14, 19, 24)]
-    parts.append(Part((moved,), palette[1]))
-    return Sketch.of([*parts, Part((moved[:, [3, 4, 5, 6, 19, 20, 21, 22]],), palette[2])])
+    parts = [solid(capsule(hands, moved[:, k], 0.012, 0.008), palette[3]) for k in (14, 19, 24)]
+    parts.append(solid(moved, palette[1]))
+    return Sketch.of([*parts, solid(moved[:, [3, 4, 5, 6, 19, 20, 21, 22]], palette[2])])

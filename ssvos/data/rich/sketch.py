@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _RIM = np.linspace(0.0, 2 * np.pi, 33)[:-1]
 CIRCLE = np.stack([np.cos(_RIM), np.sin(_RIM)], axis=-1)
@@ -22,6 +23,11 @@ class Part:
 
     contours: tuple[np.ndarray, ...]
     tint: Colour
+
+
+def solid(outline: np.ndarray, tint: Colour) -> Part:
+    """A part of one outline, (T, N, 2)."""
+    return Part((outline,), tint)
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,10 @@ def capsule(start: np.ndarray, end: np.ndarray, first: float, last: float) -> np
     return np.concatenate([end[:, None] + last * front, start[:, None] - first * front], axis=1)
 
 
-def fixed(points: Sequence[Sequence[float]], num_frames: int) -> np.ndarray:
-    """An outline that keeps its form, (T, N, 2)."""
-    return np.broadcast_to(np.array(points, float), (num_frames, len(points), 2))
+def fixed(points: ArrayLike, num_frames: int) -> np.ndarray:
+    """An outline (N, 2) that keeps its form, (T, N, 2)."""
+    outline = np.asarray(points, float)
+    return np.broadcast_to(outline, (num_frames, *outline.shape))
 
 
 def limb(
