@@ -24,7 +24,7 @@ RESULT = Path(__file__).parent / "results" / "synthetic.json"
 
 
 DEMO = SyntheticConfig()
-PLAIN = SyntheticConfig(num_frames=10, height=256, width=448, max_objects=4, object_share=0.35)
+PLAIN = SyntheticConfig(num_frames=10, height=256, width=448, max_objects=4, object_share=0.35, speed=2.4)
 RICH = PLAIN.model_copy(update={"rich": RichConfig()})
 
 

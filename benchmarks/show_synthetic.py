@@ -14,7 +14,9 @@ from ssvos.data.synthetic import Clip, render_clip
 from ssvos.files import write_bytes
 from ssvos.viz import encode_jpeg, limit_width, overlay
 
-RICH = SyntheticConfig(num_frames=10, height=256, width=448, max_objects=4, object_share=0.35, rich=RichConfig())
+RICH = SyntheticConfig(
+    num_frames=10, height=256, width=448, max_objects=4, object_share=0.35, speed=2.4, rich=RichConfig()
+)
 
 
 def row(clip: Clip, width: int) -> np.ndarray:

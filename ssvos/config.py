@@ -28,14 +28,16 @@ class RichConfig(FrozenConfig):
     smallest_share: of the frame that an object takes. parts: how far an object's parts differ in colour; blob_share:
     of objects without a skeleton. deformation: of outlines, and how far objects are squeezed as if they turned.
     speed_spread: deviation of the logarithm of speed; still_share, turn_share, leaving_share: of objects that stay,
-    that change direction at once, that leave and come back. growth: of the logarithm of an object's scale over a clip.
-    distractors, occluders, clutter: most things that are not annotated: that move as objects do, that stand in front
-    of all, that are part of the background. twin_share: of distractors and further objects that look like another one.
-    scene_share: of backgrounds with a horizon. parallax: how much more the near moves with the camera than the far.
-    follow_share: of clips whose camera follows the first object. camera: zoom and turn; shake: in pixels on a frame
-    224 wide. motion_blur: open share of a frame's time; defocus: in pixels on a frame 224 wide. lighting: of gain
-    across the frame and over time; exposure: of drift in brightness and colour balance; haze: share of fog; shadow:
-    share of light that an object takes from the ground. grain: in grey levels; jpeg_share: of clips compressed badly.
+    that change direction at once, that leave and come back. growth: of the logarithm of an object's scale over a
+    clip. distractors, occluders, clutter: most things that are not annotated: that move as objects do, that stand in
+    front of all, that are part of the background. twin_share: of distractors and further objects that look like
+    another one. scene_share: of backgrounds with a horizon; ripple_share: of those that wave, as water does.
+    parallax: how much more the near moves with the camera than the far. follow_share: of clips whose camera follows
+    the first object. camera: zoom and turn; shake: in pixels on a frame 224 wide. motion_blur: open share of a
+    frame's time; defocus: in pixels on a frame 224 wide. lighting: of gain across the frame and over time; exposure:
+    of drift in brightness and colour balance; haze: share of fog; smoke_share: of clips that smoke drifts through;
+    shadow: share of light that an object takes from the ground. grain: in grey levels; jpeg_share: of clips
+    compressed badly.
     """
 
     smallest_share: Annotated[float, Field(gt=0.0, le=0.1)] = 0.004
@@ -52,15 +54,17 @@ class RichConfig(FrozenConfig):
     occluders: Annotated[int, Field(ge=0, le=8)] = 2
     clutter: Annotated[int, Field(ge=0, le=40)] = 14
     scene_share: Fraction = 0.75
+    ripple_share: Fraction = 0.15
     parallax: Fraction = 0.6
     follow_share: Fraction = 0.5
     camera: Fraction = 0.5
     shake: Annotated[float, Field(ge=0.0, le=8.0)] = 1.0
-    motion_blur: Fraction = 0.5
-    defocus: Annotated[float, Field(ge=0.0, le=4.0)] = 1.0
+    motion_blur: Fraction = 0.3
+    defocus: Annotated[float, Field(ge=0.0, le=4.0)] = 0.6
     lighting: Fraction = 0.25
     exposure: Fraction = 0.2
-    haze: Fraction = 0.4
+    haze: Fraction = 0.3
+    smoke_share: Fraction = 0.12
     shadow: Fraction = 0.5
     grain: Annotated[float, Field(ge=0.0, le=30.0)] = 5.0
     jpeg_share: Fraction = 0.5

@@ -23,7 +23,17 @@ from ssvos.data.textures import PHOTOS
 
 OFF = {name: 0 for name in RichConfig.model_fields if name != "smallest_share"}
 STRONG = {name: 1.0 for name in OFF} | {"distractors": 4, "occluders": 4, "clutter": 20, "shake": 4.0, "grain": 12.0}
-ON_FRAMES_ALONE = ("lighting", "exposure", "haze", "shadow", "grain", "jpeg_share", "clutter")
+ON_FRAMES_ALONE = (
+    "lighting",
+    "exposure",
+    "haze",
+    "shadow",
+    "grain",
+    "jpeg_share",
+    "clutter",
+    "ripple_share",
+    "smoke_share",
+)
 
 
 def small(num_frames: int = 4, height: int = 96, width: int = 160, **rich: float) -> SyntheticConfig:
@@ -162,7 +172,7 @@ def test_grain_has_the_strength_that_was_drawn_and_no_bias():
     for seed in range(30):
         out = expose(image, draw_imaging(config, np.random.default_rng(seed)), 0).astype(float)
         deviations.append(out.std())
-        assert abs(out.mean() - 128) < 0.5
+        assert abs(out.mean() - 128) < 1
     assert 6 < max(deviations) < 16 and min(deviations) < 1
 
 

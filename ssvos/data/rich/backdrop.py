@@ -10,7 +10,7 @@ from ssvos.data.rich.dressing import draw_sketch, dress
 from ssvos.data.rich.materials import cut_tile, draw_material, match_statistics
 from ssvos.data.rich.motion import Camera
 from ssvos.data.rich.painting import compose, paint
-from ssvos.data.rich.patterns import cloud_tile
+from ssvos.data.rich.patterns import cloud_tile, draw_drift
 from ssvos.data.textures import Split
 
 _LARGEST = 1.9  # of a canvas, in frames; further out it is mirrored
@@ -21,11 +21,13 @@ class Backdrop:
     """canvas: (H', W', 4) uint8, RGB and 255: OpenCV warps four channels twice as fast as three.
 
     to_frame: (T, 2, 3), from it to the frames; horizon: its height in the view.
+    ripple: (T, h, w, 2) float32, by how many pixels of the canvas it waves on an eighth of the frame, or none.
     """
 
     canvas: np.ndarray
     to_frame: np.ndarray
     horizon: float
+    ripple: np.ndarray | None
 
 
 def draw_backdrop(config: SyntheticConfig, split: Split, camera: Camera, rng: np.random.Generator) -> Backdrop:
@@ -47,7 +49,19 @@ def draw_backdrop(config: SyntheticConfig, split: Split, camera: Camera, rng: np
         canvas = cv2.addWeighted(canvas, 2.0, cv2.GaussianBlur(canvas, (3, 3), 0), -1.0, 0.0)
     matrices = camera.to_frame.copy()
     matrices[:, :, 2] += np.einsum("tij,tj->ti", camera.to_frame[:, :, :2], low - way)
-    return Backdrop(cv2.cvtColor(canvas, cv2.COLOR_RGB2RGBA), matrices, horizon)
+    ripple = _draw_ripple(config, horizon, rng) if rng.random() < config.rich.ripple_share else None
+    return Backdrop(cv2.cvtColor(canvas, cv2.COLOR_RGB2RGBA), matrices, horizon, ripple)
+
+
+def _draw_ripple(config: SyntheticConfig, horizon: float, rng: np.random.Generator) -> np.ndarray:
+    """Waves as of water, grass or leaves in the wind: of all there is, or of the ground alone."""
+    shape = (max(config.height // 8, 4), max(config.width // 8, 4))
+    waves = [draw_drift(shape, config.num_frames, rng.uniform(4, 12), rng) - 0.5 for _ in range(2)]
+    strength = rng.uniform(3, 10) * config.width / 224
+    weight = np.ones((shape[0], 1), np.float32)
+    if rng.random() < 0.6:
+        weight[: max(int(shape[0] * horizon / config.height) + 1, 0)] = 0
+    return (strength * np.stack(waves, axis=-1) * weight[..., None]).astype(np.float32)
 
 
 def _scene(split: Split, shape: tuple[int, int], horizon: int, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from ssvos.config import SyntheticConfig
+from ssvos.data.rich.compounds import draw_compound
 from ssvos.data.rich.creatures import draw_biped, draw_blob, draw_flapper, draw_walker
 from ssvos.data.rich.painting import NEUTRAL, Thing
 from ssvos.data.rich.sketch import Palette, Sketch
@@ -17,12 +18,21 @@ KINDS = {
     "vehicle": draw_vehicle,
     "bicycle": draw_bicycle,
     "rigid": draw_rigid,
+    "compound": draw_compound,
     "post": draw_post,
     "bar": draw_bar,
     "foliage": draw_foliage,
 }
-UPRIGHT = ("biped", "walker", "vehicle", "bicycle")
-_JOINTED = {"biped": 0.3, "walker": 0.25, "vehicle": 0.15, "bicycle": 0.1, "flapper": 0.1, "rigid": 0.1}
+UPRIGHT = ("biped", "walker", "vehicle", "bicycle", "compound")
+_JOINTED = {
+    "biped": 0.22,
+    "walker": 0.22,
+    "vehicle": 0.14,
+    "bicycle": 0.1,
+    "flapper": 0.1,
+    "rigid": 0.08,
+    "compound": 0.14,
+}
 _MEASURE = 40  # pixels a unit, where a sketch's area is counted
 
 

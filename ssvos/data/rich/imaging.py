@@ -1,4 +1,4 @@
-"""What light, lens and camera do to rich frames: exposure, haze, light across the frame, grain, compression."""
+"""What light, lens and camera do to rich frames: exposure, haze, smoke, light across the frame, grain, compression."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from ssvos.config import SyntheticConfig
 from ssvos.data.rich.materials import cut_tile
-from ssvos.data.rich.patterns import cloud_tile, rough_tile
+from ssvos.data.rich.patterns import draw_drift, rough_tile
 
 _WANDER = 32  # pixels by which the grain's tile is larger than the frame
 
@@ -15,10 +15,13 @@ _WANDER = 32  # pixels by which the grain's tile is larger than the frame
 @dataclass(frozen=True)
 class Imaging:
     """tables: (T, 256, 3) uint8, of exposure and haze; light: (T, h, w) uint8, gain in 128ths on a small frame, or
-    none; grain: (H + 32, W + 32, 3) int16, or none; offsets: (T, 2) into it; quality: of JPEG, 0: not compressed."""
+    none; smoke: its density, (T, h, w) uint8, and its grey, or none; grain: (H + 32, W + 32, 3) int16, or none;
+    offsets: (T, 2) into it; quality: of JPEG, 0: not compressed.
+    """
 
     tables: np.ndarray
     light: np.ndarray | None
+    smoke: tuple[np.ndarray, float] | None
     grain: np.ndarray | None
     offsets: np.ndarray
     quality: int
@@ -31,6 +34,7 @@ def draw_imaging(config: SyntheticConfig, rng: np.random.Generator) -> Imaging:
     return Imaging(
         _draw_tables(config, rng),
         _draw_light(config, rng) if rich.lighting and rng.random() < 0.6 else None,
+        _draw_smoke(config, rng) if rng.random() < rich.smoke_share else None,
         _draw_grain(config, rng),
         rng.integers(_WANDER, size=(num_frames, 2)),
         quality,
@@ -50,17 +54,19 @@ def _draw_tables(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarra
 
 def _draw_light(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarray:
     """Clouds of light and shade that drift over the frame, at an eighth of its size."""
-    cloud = cloud_tile(int(rng.integers(8))).astype(np.float32) / 255.0 - 0.5
-    shape = (max(config.height // 8, 4), max(config.width // 8, 4))
-    scale, place, drift = rng.uniform(0.5, 3), rng.uniform(60, 250, 2), rng.normal(0, 2.0, 2)
-    gains = []
-    for t in range(config.num_frames):
-        matrix = np.array([[scale, 0, place[0] + t * drift[0]], [0, scale, place[1] + t * drift[1]]])
-        part = cv2.warpAffine(
-            cloud, matrix, shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
-        )
-        gains.append(128 * np.exp(3 * config.rich.lighting * part))
-    return np.clip(np.rint(np.stack(gains)), 0, 255).astype(np.uint8)
+    part = draw_drift(_small(config), config.num_frames, 2.0, rng) - 0.5
+    return np.clip(np.rint(128 * np.exp(3 * config.rich.lighting * part)), 0, 255).astype(np.uint8)
+
+
+def _draw_smoke(config: SyntheticConfig, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Smoke that drifts past: how dense it is, (T, h, w) uint8, at an eighth of the frame's size, and how light."""
+    part = draw_drift(_small(config), config.num_frames, 6.0, rng)
+    density = np.clip((part - rng.uniform(0.45, 0.65)) * rng.uniform(1.5, 4), 0, rng.uniform(0.2, 0.65))
+    return np.rint(255 * density).astype(np.uint8), float(rng.uniform(80, 245))
+
+
+def _small(config: SyntheticConfig) -> tuple[int, int]:
+    return max(config.height // 8, 4), max(config.width // 8, 4)
 
 
 def _draw_grain(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarray | None:
@@ -78,6 +84,11 @@ def expose(image: np.ndarray, imaging: Imaging, t: int) -> np.ndarray:
     if imaging.light is not None:
         gain = cv2.resize(imaging.light[t], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         image = cv2.multiply(image, cv2.cvtColor(gain, cv2.COLOR_GRAY2RGB), scale=1.0 / 128.0)
+    if imaging.smoke is not None:
+        density = cv2.resize(imaging.smoke[0][t], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        clear = cv2.multiply(image, cv2.cvtColor(255 - density, cv2.COLOR_GRAY2RGB), scale=1.0 / 255.0)
+        grey = cv2.convertScaleAbs(density, alpha=imaging.smoke[1] / 255.0)
+        image = cv2.add(clear, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB))
     image = cv2.LUT(image, imaging.tables[t][None])
     if imaging.grain is not None:
         y, x = imaging.offsets[t]

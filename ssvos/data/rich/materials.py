@@ -8,6 +8,12 @@ import numpy as np
 from ssvos.data.rich.patterns import TILE, cloud_tile, draw_tile, rough_tile
 from ssvos.data.textures import PHOTOS, Split, load_photo
 
+# Beside the demo's, these of scikit-image's wheel are in the public domain or CC0: a clock by its photographer, the
+# deep field by NASA, a cell by its owners, a page's corner without known restrictions.
+RICH_PHOTOS: dict[str, tuple[str, ...]] = {
+    "train": (*PHOTOS["train"], "cell.png", "clock_motion.png", "hubble_deep_field.jpg", "text.png"),
+    "val": PHOTOS["val"],
+}
 PHOTO_SHARE = 0.5
 BLEND_SHARE = 0.35
 ROUGHNESS = 36.0  # deviation in percent of the light, at most 0.7 of it
@@ -73,7 +79,8 @@ def _cut(
 
 def _draw_source(split: Split, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     if rng.random() < PHOTO_SHARE:
-        name = PHOTOS[split][int(rng.integers(len(PHOTOS[split])))]
+        names = RICH_PHOTOS[split]
+        name = names[int(rng.integers(len(names)))]
         return _photo(name, shape, rng)
     scale = max(shape) / TILE
     grey = cut_tile(draw_tile(split, rng), shape, rng, (0.35 * max(scale, 0.4), 1.6 * max(scale, 0.4)))

@@ -41,13 +41,26 @@ def cloud_tile(variant: int) -> np.ndarray:
     return (255 * grey).astype(np.uint8)
 
 
+def draw_drift(shape: tuple[int, int], num_frames: int, speed: float, rng: np.random.Generator) -> np.ndarray:
+    """Clouds that move over a field of `shape`, by a few times `speed` of their own pixels a frame; (T, *shape) float32
+    in [0, 1]."""
+    cloud, scale = cloud_tile(int(rng.integers(8))), rng.uniform(0.5, 3)
+    place, way = rng.uniform(60, 250, 2), rng.normal(0, speed, 2)
+    planes = []
+    for t in range(num_frames):
+        matrix = np.array([[scale, 0, place[0] + t * way[0]], [0, scale, place[1] + t * way[1]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        planes.append(cv2.warpAffine(cloud, matrix, shape[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101))
+    return np.stack(planes).astype(np.float32) / 255.0
+
+
 @cache
 def rough_tile(variant: int) -> np.ndarray:
     """Fine noise around 128 whose deviation is 32, for surfaces and for the sensor's grain."""
     rng = np.random.default_rng([11, variant])
     fine = rng.standard_normal((2 * TILE, 2 * TILE), dtype=np.float32)
     smooth = cv2.GaussianBlur(fine, (0, 0), 0.6 + 0.3 * variant)
-    return np.clip(128 + 32 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(128 + 32 * smooth / smooth.std()), 0, 255).astype(np.uint8)
 
 
 def _clouds(rng: np.random.Generator) -> np.ndarray:

@@ -44,9 +44,7 @@ def _render_frame(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Frame t before the camera's faults, (H, W, 3) uint8, and its mask."""
     shape = (config.height, config.width)
-    image = cv2.warpAffine(
-        backdrop.canvas, backdrop.to_frame[t], shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
+    image = _view(backdrop, t, shape)
     image = smear(cv2.cvtColor(image, cv2.COLOR_RGBA2RGB), config.rich.motion_blur * _way(backdrop, t, shape))
     patches = [(thing, patch) for thing in cast if (patch := paint(thing, t, shape)) is not None]
     image = _cast_shadows(image, patches)
@@ -55,6 +53,19 @@ def _render_frame(
         compose(image, patch)
         mark(mask, patch, thing.label)
     return image, mask
+
+
+def _view(backdrop: Backdrop, t: int, shape: tuple[int, int]) -> np.ndarray:
+    """The background in frame t, (H, W, 4) uint8."""
+    canvas, matrix = backdrop.canvas, backdrop.to_frame[t]
+    if backdrop.ripple is None:
+        return cv2.warpAffine(canvas, matrix, shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    places = cv2.resize(backdrop.ripple[t], shape[::-1], interpolation=cv2.INTER_LINEAR)
+    back = cv2.invertAffineTransform(matrix).astype(np.float32)
+    x, y = np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32)
+    for axis in range(2):
+        places[..., axis] += back[axis, 0] * x + (back[axis, 1] * y + back[axis, 2])[:, None]
+    return cv2.remap(canvas, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def _way(backdrop: Backdrop, t: int, shape: tuple[int, int]) -> np.ndarray:

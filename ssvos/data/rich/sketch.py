@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _RIM = np.linspace(0.0, 2 * np.pi, 33)[:-1]
 CIRCLE = np.stack([np.cos(_RIM), np.sin(_RIM)], axis=-1)
@@ -22,6 +23,11 @@ class Part:
 
     contours: tuple[np.ndarray, ...]
     tint: Colour
+
+
+def solid(outline: np.ndarray, tint: Colour) -> Part:
+    """A part of one outline, (T, N, 2)."""
+    return Part((outline,), tint)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Palette:
 
     def __init__(self, rng: np.random.Generator, variety: float) -> None:
         """variety: from 0, where every part is as bright and colourful as the texture, to 1."""
+        self.variety = variety
         light = np.exp(variety * rng.uniform(-2.2, 0.8, size=(4, 1)))
         cast = np.exp(variety * rng.normal(0, rng.choice([0.15, 0.6], size=(4, 1)), size=(4, 3)))
         self._tints = np.clip(light * cast, 0.05, 1.95)
@@ -87,9 +94,10 @@ def capsule(start: np.ndarray, end: np.ndarray, first: float, last: float) -> np
     return np.concatenate([end[:, None] + last * front, start[:, None] - first * front], axis=1)
 
 
-def fixed(points: Sequence[Sequence[float]], num_frames: int) -> np.ndarray:
-    """An outline that keeps its form, (T, N, 2)."""
-    return np.broadcast_to(np.array(points, float), (num_frames, len(points), 2))
+def fixed(points: ArrayLike, num_frames: int) -> np.ndarray:
+    """An outline (N, 2) that keeps its form, (T, N, 2)."""
+    outline = np.asarray(points, float)
+    return np.broadcast_to(outline, (num_frames, *outline.shape))
 
 
 def limb(
