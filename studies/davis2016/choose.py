@@ -2,8 +2,8 @@
 
 python studies/davis2016/choose.py PACK CHECKPOINT --json OUT
 
-The network's pass does not depend on either, so that it is taken once. J and F at the pack's frame size, on every second
-frame; the judged clips are not looked at.
+The pass of the network does not depend on either, so that it is taken once. J and F at the frame size of the pack, on
+every second frame; the judged clips are not looked at.
 """
 
 import argparse
