@@ -118,7 +118,7 @@ class SourceConfig(FrozenConfig):
     @model_validator(mode="after")
     def _check(self) -> "SourceConfig":
         if self.unlimited and self.layout != "embedded":
-            raise ValueError(f"{self.name} is unlimited and not embedded; only what is made here is without end")
+            raise ValueError(f"{self.name} is unlimited and of layout {self.layout}; only embedded clips have no end")
         return self
 
 
@@ -615,7 +615,7 @@ def _explain(model: type[BaseModel], item: dict) -> str:
     if item["type"] == "missing":
         return f"{key}: missing, add it"
     if item["type"] == "value_error":  # of a model's own, which says all
-        return f"{key}: {item['ctx']['error']}"
+        return f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
     if item["type"] in ("model_type", "dict_type"):
         return f"{key}: expected a table of parameters, not {item['input']!r}"
     if item["type"] == "too_short":
