@@ -115,7 +115,7 @@ def _on_row(run_id: str, advance: Callable[[], None], metrics: dict[str, float],
     print(line, flush=True)
     if metrics:
         advance()
-        tracking.log_live(run_id, metrics, step=int(metrics["epoch"]))
+        tracking.log_live(run_id, [metrics])
 
 
 def _worker(job: dict) -> None:

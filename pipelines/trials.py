@@ -80,12 +80,14 @@ def can_go_on(storage: Path) -> bool:
 
 @dataclass
 class State:
-    """How far a trial has come: the stage's number and its progress, and the best score with the values it came of."""
+    """How far a trial has come: the stage's number and its progress, the best score with the values it came of, and
+    the rows of all epochs that led here, which a member that is copied hands on with its weights."""
 
     stage: int = 0
     progress: Progress | None = None
     best: float = float("-inf")
     values: dict = field(default_factory=dict)
+    rows: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         import torch
@@ -126,6 +128,7 @@ def train_both(
         def report(epoch: EpochReport, offset: int = number * config.train.stage1.epochs) -> None:
             state.progress, state.best = epoch.progress, max(state.best, epoch.row["holdout_score"])
             row = epoch.row | {"epoch": epoch.row["epoch"] + offset}
+            state.rows = [*state.rows, row]
             on_epoch({"score": state.best, "row": row, "chosen_by": epoch.progress.chosen_by})
 
         progress = fit(network, data, config, stage, device, report, state.progress)
