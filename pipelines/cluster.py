@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.storage import require_storage
 from pipelines.worker_errors import bad_input
 from ssvos.machine import available_cpus
 
@@ -45,6 +46,7 @@ def cluster() -> Iterator[None]:
 
     options = {"log_to_driver": _debug(), "logging_level": "ERROR"}
     if joined():
+        require_storage()
         _require_answer(os.environ["RAY_ADDRESS"])
         # the workers' nodes need not see this folder: the code travels with the job
         code = Path(__file__).parent.parent
