@@ -78,13 +78,16 @@ def ray_space(config: Config) -> dict:
 
 def scheduling(config: Config, ended: list[Trial]):
     """What stops weak trials, with the rungs of those that have ended; PBT stops none and copies the best."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    from pipelines.population import Population
 
     tune, epochs = config.tune, num_epochs(config)
     if tune.algorithm == "pbt":
         mutations = ray_space(config)
         mutations |= {key: _choices(config, key) for key, given in tune.space.items() if given.choices}
-        return PopulationBasedTraining(
+        return Population(
+            epochs=epochs,
             metric="row/holdout_score",  # as it stands now: the best so far is copied along with a member
             mode="max",
             time_attr="training_iteration",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.storage import require_storage
 from pipelines.worker_errors import bad_input
 from ssvos.machine import available_cpus
 
@@ -45,11 +46,13 @@ def cluster() -> Iterator[None]:
 
     options = {"log_to_driver": _debug(), "logging_level": "ERROR"}
     if joined():
+        require_storage()
         _require_answer(os.environ["RAY_ADDRESS"])
         # the workers' nodes need not see this folder: the code travels with the job
         code = Path(__file__).parent.parent
         modules = [str(code / "ssvos"), str(code / "pipelines")]
-        options |= {"address": os.environ["RAY_ADDRESS"], "runtime_env": {"py_modules": modules}}
+        everywhere = {"py_modules": modules, "worker_process_setup_hook": "pipelines.own_address.announce"}
+        options |= {"address": os.environ["RAY_ADDRESS"], "runtime_env": everywhere}
     else:
         # the project folder must be importable in workers, whose working directory is elsewhere; in a runtime_env it
         # would cost a process more for each of them, as the ones that Ray starts beforehand have none

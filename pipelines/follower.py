@@ -139,14 +139,25 @@ class Follower(Callback):
 
     def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
         seen = self._by_id[trial.trial_id]
-        row = result["row"]
-        seen.history = [*(one for one in seen.history if one["epoch"] < row["epoch"]), row]
+        row, before = result["row"], seen.history
+        earlier = json.loads(result["rows"])[:-1] if "rows" in result else before
+        seen.history = [*(one for one in earlier if one["epoch"] < row["epoch"]), row]
         seen.score, seen.metric, seen.seconds = result["score"], result["chosen_by"], result["time_total_s"]
         if "values" in result:
             seen.values = json.loads(result["values"])
             seen.is_present &= self._is_present(trial)
+        if seen.history[: len(before)] != before:
+            self._begin_run_again(seen)
         self._keep(seen)
-        tracking.log_live(seen.run_id, row, step=int(row["epoch"]))
+        tracking.log_live(seen.run_id, seen.history)
+
+    def _begin_run_again(self, seen: Trial) -> None:
+        """Epochs that MLflow has were lost with the weights they were of, and it takes none back: a member of a
+        population goes on from a copy of another, or a trial from an earlier state. Another run takes the place."""
+        tracking.delete_run(seen.run_id)
+        seen.run_id = ""
+        self._keep(seen)
+        seen.run_id = tracking.open_run(self._record_of(seen.number, seen.values, []), "", self._parent)
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
         seen = self._by_id[trial.trial_id]

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipelines.follower import Trial
-from pipelines.params import write_json
+from pipelines.storage import Place, put
 
 
 class KeptTrials:
@@ -14,16 +14,17 @@ class KeptTrials:
     known: all that had been started when this was made, in order. ValueError names a file that is none of a trial.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | Place) -> None:
         self.folder = folder
-        self.known = [_read(path) for path in sorted(folder.glob("trial-*.json"))]
+        self.known = [_read(path) for path in sorted(folder.glob("trial-*.json"), key=str)]
 
     def write(self, trial: Trial) -> None:
         """Write a trial whole or not at all; it takes the place of what was written of it before."""
-        write_json(self.folder / f"trial-{trial.number:04d}.json", asdict(trial))
+        content = json.dumps(asdict(trial), indent=2, allow_nan=False)
+        put(self.folder / f"trial-{trial.number:04d}.json", content.encode())
 
 
-def _read(path: Path) -> Trial:
+def _read(path: Path | Place) -> Trial:
     try:
         return Trial(**json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -38,7 +38,7 @@ def member(values: dict, job: dict) -> None:
         with tempfile.TemporaryDirectory(prefix="ssvos-trial-") as folder:
             state.save(Path(folder) / _STATE)
             # as text: Ray Tune's own logs would take every value for a curve
-            report |= {"values": json.dumps(state.values)}
+            report |= {"values": json.dumps(state.values), "rows": json.dumps(state.rows)}
             tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
 
     train_both(_config(values, job), unpack(job["parcel"]), on_epoch, state, threads=job["threads"])

@@ -1,4 +1,4 @@
-"""Carrying a stage's inputs to workers: by path where they see the project's folder, as objects where they may not."""
+"""Carrying a stage's inputs to workers: by path where they see the project's folder, else as objects or by URL."""
 
 import hashlib
 import io
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.cluster import joined
 from pipelines.params import Layout
+from pipelines.storage import Place, put, storage
 from ssvos.config import Config
 
 
@@ -33,7 +34,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Parcel:
-    """Inputs on their way: a path that every node sees, or (digest, name, reference to bytes in Ray's object store)."""
+    """Inputs on their way: a path that every node sees, or (digest, name, where the bytes are)."""
 
     files: dict[str, object]
     roots: dict[str, object] = field(default_factory=dict)
@@ -79,9 +80,16 @@ def unpack(parcel: Parcel) -> Inputs:
 
 
 def _put(name: str, content: bytes) -> tuple[str, str, object]:
+    """(digest, name, where): a file of SSVOS_STORAGE under the digest of its bytes, else in Ray's object store."""
     import ray
 
-    return hashlib.sha256(content).hexdigest()[:16], name, ray.put(content)
+    digest, shared = hashlib.sha256(content).hexdigest()[:16], storage()
+    if shared is None:
+        return digest, name, ray.put(content)
+    place = shared / "inputs" / f"{digest}-{name}"
+    if not place.is_file():
+        put(place, content)
+    return digest, name, place
 
 
 def _tar(folder: Path) -> bytes:
@@ -96,12 +104,10 @@ def _arrive(item: object) -> Path:
     """The local path of an item; the first process of a node that asks for it writes it, whole or not at all."""
     if isinstance(item, str):
         return Path(item)
-    digest, name, reference = item
+    digest, name, place = item
     target = _node_folder() / f"{digest}-{name}"
     if not target.exists():
-        import ray
-
-        content = ray.get(reference)
+        content = place.read_bytes() if isinstance(place, Path | Place) else _from_ray(place)
         with tempfile.TemporaryDirectory(dir=_node_folder()) as folder:
             making = Path(folder) / name
             if name.endswith(".tar"):
@@ -115,6 +121,12 @@ def _arrive(item: object) -> Path:
                 if not target.exists():
                     raise
     return target
+
+
+def _from_ray(reference) -> bytes:
+    import ray
+
+    return ray.get(reference)
 
 
 def _node_folder() -> Path:

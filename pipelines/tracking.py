@@ -103,12 +103,14 @@ def _require_database(uri: str, path: Path) -> None:
         require_writable(path)
     except OSError as error:
         raise ValueError(f"MLFLOW_TRACKING_URI {uri}: {error}") from error
+    if not path.is_file():
+        return
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+        # for writing: a process that was killed within a transaction leaves one that must be rolled back first
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as database:
             database.execute("PRAGMA schema_version")
     except sqlite3.Error as error:
-        if path.is_file():
-            raise ValueError(f"MLFLOW_TRACKING_URI {uri}: {error}; move the file away or name another") from error
+        raise ValueError(f"MLFLOW_TRACKING_URI {uri}: {error}; move the file away or name another") from error
 
 
 def _client():
@@ -184,7 +186,7 @@ def write(record: Record, run_id: str = "", parent: str = "") -> str:
     run_id = open_run(record, run_id, parent, _stage_began)
     for key, value in record.tags.items():
         client.set_tag(run_id, key, value)
-    _log_rows(run_id, [(int(row[_STEP_KEY]), row) for row in record.history])
+    _log_history(run_id, record.history)
     log_metrics(run_id, record.metrics, data=record.data)
     for name, rows in record.tables.items():
         log_table(run_id, rows, name)
@@ -232,14 +234,19 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0, data: 
     _log_rows(run_id, [(step, metrics)], data)
 
 
-def log_live(run_id: str, metrics: Mapping[str, float], step: int) -> None:
-    """As log_metrics, but a store that fails now stops nothing: `write` brings what is missing at the end."""
+def log_live(run_id: str, history: Sequence[Mapping[str, float]]) -> None:
+    """Write epochs as they come; a store that fails now stops nothing: `write` brings what is missing at the end."""
     from mlflow.exceptions import MlflowException
 
     try:
-        log_metrics(run_id, metrics, step)
+        _log_history(run_id, history)
     except MlflowException as error:
+        step = int(history[-1][_STEP_KEY])
         log.warning("MLflow did not take step %d (%s); it is written at the end", step, str(error).splitlines()[0])
+
+
+def _log_history(run_id: str, history: Sequence[Mapping[str, float]]) -> None:
+    _log_rows(run_id, [(int(row[_STEP_KEY]), row) for row in history])
 
 
 def _log_rows(run_id: str, rows: Sequence[tuple[int, Mapping[str, float]]], data: DataUse | None = None) -> None:
@@ -307,6 +314,17 @@ def _log_model(run_id: str, record: Record) -> str:
             tags=dict(record.tags),
         )
     return logged.model_id
+
+
+def delete_run(run_id: str) -> None:
+    """Take a run away, as the pages of MLflow do; one that the store has not, or not any more, is no error."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        _client().delete_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
 
 
 def close_run(run_id: str, status: str = "FINISHED") -> None:

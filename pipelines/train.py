@@ -1,7 +1,6 @@
 """Stages `train_stage1` and `train_stage2`: one training stage of one variant as a Ray Train DDP run."""
 
 import argparse
-import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -14,11 +13,12 @@ from pipelines.params import Layout, flatten, read_params
 from pipelines.records import Records
 from pipelines.shipping import pack, unpack
 from pipelines.stage import run_stage, tracked
+from pipelines.storage import Place, put, remove_folder, require_storage, resume_folder, storage
+from pipelines.stored_state import StoredState
 from ssvos.config import Config
 from ssvos.data.index import read_index
 from ssvos.device import choose_device
-from ssvos.files import write_text
-from ssvos.progress import Kept, from_bytes, run_digest, to_bytes
+from ssvos.progress import from_bytes, run_digest, to_bytes
 from ssvos.run_folder import write_run
 from ssvos.training import EpochReport, Progress, first_network, fit, require_clips, training_data
 
@@ -32,6 +32,7 @@ def main() -> None:
     config = params.variant(args.variant)
     stage = getattr(config.train, args.stage)
     require_workers(stage.batch_clips // stage.accumulate)
+    require_storage()
     tracking.connect()
     layout = Layout(config.data.name)
     start = _start(stage.start, layout, args)
@@ -40,8 +41,8 @@ def main() -> None:
     require_clips(read_index(layout.index), config, stage, layout.scribbles / "scribbles.parquet")
     files = [layout.index, layout.scribbles / "scribbles.parquet", *([start] if start else [])]
     digest = run_digest(config, args.stage, files)
-    folder = Path("resume") / f"{layout.name}-{args.variant}-{args.stage}-{digest}"
-    kept = Kept(folder / "progress.pt", digest)
+    folder = resume_folder(f"{layout.name}-{args.variant}-{args.stage}-{digest}")
+    kept = StoredState(folder / "progress.pt", digest)
     resume = kept.read()
     records = Records.read(params, layout)
     run_id = _open_run(records, config, args, folder / "mlflow.run")
@@ -63,7 +64,7 @@ def main() -> None:
                 progress = run(job, kept, resume, workers, partial(_on_row, run_id, advance))
     write_run(out, progress, config, args.stage, args.variant)
     tracking.write(records.training(args.variant, args.stage), run_id)
-    shutil.rmtree(folder)
+    remove_folder(folder)
 
 
 def _start(given: str, layout: Layout, args: argparse.Namespace) -> Path | None:
@@ -74,32 +75,36 @@ def _start(given: str, layout: Layout, args: argparse.Namespace) -> Path | None:
 
 
 def run(
-    job: dict, kept: Kept, resume: Progress | None, workers: Workers, on_row: Callable[[dict, str], None]
+    job: dict, kept: StoredState, resume: Progress | None, workers: Workers, on_row: Callable[[dict, str], None]
 ) -> Progress:
-    """Train on the cluster and return the finished progress; the latest state is put into `kept`."""
+    """Train on the cluster and return the finished progress; the latest state is put into `kept`.
+
+    Where all machines see it, by the worker of rank 0, else by this process.
+    """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    keeper = start_keeper(to_bytes(resume, kept.digest) if resume else None)
+    shared = kept if storage() else None
+    keeper = start_keeper(to_bytes(resume, kept.digest) if resume and not shared else None)
     resources = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {})
-    with tempfile.TemporaryDirectory(prefix="ssvos-train-") as storage:
+    with tempfile.TemporaryDirectory(prefix="ssvos-train-") as scratch:
         trainer = TorchTrainer(
             _worker,
-            train_loop_config=job | {"keeper": keeper},
+            train_loop_config=job | {"keeper": keeper, "kept": shared},
             scaling_config=ScalingConfig(
                 num_workers=workers.count, use_gpu=bool(workers.gpus), resources_per_worker=resources
             ),
             # Ray goes on with whatever a run of the same name left: a fresh place, our own state is with the keeper
-            run_config=RunConfig(name="run", storage_path=storage, failure_config=FailureConfig(max_failures=2)),
+            run_config=RunConfig(name="run", storage_path=scratch, failure_config=FailureConfig(max_failures=2)),
         )
 
         with following(keeper, kept.write, on_row):
             trainer.fit()
-        return from_bytes(ray.get(keeper.latest.remote()))[0]
+        return shared.read() if shared else from_bytes(ray.get(keeper.latest.remote()))[0]
 
 
-def run_here(job: dict, kept: Kept, resume: Progress | None, on_row: Callable[[dict, str], None]) -> Progress:
+def run_here(job: dict, kept: StoredState, resume: Progress | None, on_row: Callable[[dict, str], None]) -> Progress:
     """The same loop in this process, without Ray: SSVOS_WORKERS=0, for a debugger and for very short runs."""
 
     def keep(metrics: dict[str, float], line: str, state: Callable[[], bytes] | None) -> None:
@@ -115,7 +120,7 @@ def _on_row(run_id: str, advance: Callable[[], None], metrics: dict[str, float],
     print(line, flush=True)
     if metrics:
         advance()
-        tracking.log_live(run_id, metrics, step=int(metrics["epoch"]))
+        tracking.log_live(run_id, [metrics])
 
 
 def _worker(job: dict) -> None:
@@ -125,17 +130,21 @@ def _worker(job: dict) -> None:
     import torch
 
     torch.set_num_threads(job["threads"])
-    keeper = job["keeper"]
+    keeper, shared = job["keeper"], job["kept"]
     is_first = ray.train.get_context().get_world_rank() == 0
 
     def keep(metrics: dict[str, float], line: str, state: Callable[[], bytes] | None) -> None:
         if is_first:
-            ray.get(keeper.put.remote(metrics, line, state() if state else None))
+            content = state() if state else None
+            if shared and content:
+                shared.write(content)
+            ray.get(keeper.put.remote(metrics, line, None if shared else content))
         if metrics:
             ray.train.report(metrics)
 
-    state = ray.get(keeper.latest.remote())
-    _train(job, keep, ray.train.torch.get_device(), from_bytes(state)[0] if state else None)
+    state = None if shared else ray.get(keeper.latest.remote())
+    resume = shared.read() if shared else from_bytes(state)[0] if state else None
+    _train(job, keep, ray.train.torch.get_device(), resume)
 
 
 def _train(
@@ -164,7 +173,7 @@ def _train(
     )
 
 
-def _open_run(records: Records, config: Config, args: argparse.Namespace, kept: Path) -> str:
+def _open_run(records: Records, config: Config, args: argparse.Namespace, kept: Path | Place) -> str:
     """The MLflow run of this training, the same one again after an interruption."""
     tags = {"variant": args.variant, "stage": f"train_{args.stage}", "data": records.layout.name}
     tags["data.digest"] = records.data.digest
@@ -172,7 +181,7 @@ def _open_run(records: Records, config: Config, args: argparse.Namespace, kept: 
     name = f"{args.variant} train_{args.stage}"
     record = tracking.Record(name, tags, flatten(config), use)
     run_id = tracking.open_run(record, kept.read_text() if kept.is_file() else "")
-    write_text(kept, run_id)
+    put(kept, run_id.encode())
     return run_id
 
 

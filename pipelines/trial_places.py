@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pipelines.cluster import joined, trial_resources
 from pipelines.params import PARAMS
+from pipelines.storage import storage
 from ssvos.config import ResourcesConfig, TuneConfig
 from ssvos.machine import available_cpus
 
@@ -27,6 +28,11 @@ def require_places(tune: TuneConfig) -> None:
     """ValueError, before Ray starts, for more than this machine has; what a joined cluster has is seen later."""
     import torch
 
+    if joined() and tune.algorithm == "pbt" and storage() is None:
+        raise ValueError(
+            f"{PARAMS}: tune.algorithm: pbt copies states from machine to machine; set SSVOS_STORAGE to where all of "
+            "them see them"
+        )
     if not joined():
         _require(tune, [(available_cpus(), torch.cuda.device_count())])
 

@@ -15,6 +15,7 @@ from pipelines.follower import Follower, Trial
 from pipelines.params import Layout
 from pipelines.search_space import STAGES
 from pipelines.shipping import Inputs
+from pipelines.storage import Place
 from ssvos.config import Config
 from ssvos.data.index import read_index
 from ssvos.models.network import Network
@@ -37,7 +38,7 @@ def run_trials(
     space: dict,
     resources: dict[str, float] | None = None,
     concurrent: int | None = None,
-    storage: Path | None = None,
+    storage: Path | Place | None = None,
     also: Sequence[Callback] = (),
     **search,
 ) -> list[Trial]:
@@ -62,7 +63,7 @@ def run_trials(
             resources_per_trial=resources,
             max_concurrent_trials=concurrent,
             callbacks=[follower, *also],
-            storage_path=str(Path(place).absolute()),
+            **_where(place),
             resume=storage is not None and can_go_on(storage),
             # a population starts its members again and again, and a process takes seconds to import PyTorch
             reuse_actors=storage is not None,
@@ -73,19 +74,27 @@ def run_trials(
     return follower.trials
 
 
-def can_go_on(storage: Path) -> bool:
+def can_go_on(storage: Path | Place) -> bool:
     """Whether Ray Tune has left the state of its trials there."""
     return any((storage / "search").glob("experiment_state-*.json"))
 
 
+def _where(place: Path | Place | str) -> dict:
+    if isinstance(place, Place):
+        return {"storage_path": place.path, "storage_filesystem": place.filesystem}
+    return {"storage_path": str(Path(place).absolute())}
+
+
 @dataclass
 class State:
-    """How far a trial has come: the stage's number and its progress, and the best score with the values it came of."""
+    """How far a trial has come: the stage's number and its progress, the best score with the values it came of, and
+    the rows of all epochs that led here, which a member that is copied hands on with its weights."""
 
     stage: int = 0
     progress: Progress | None = None
     best: float = float("-inf")
     values: dict = field(default_factory=dict)
+    rows: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         import torch
@@ -126,6 +135,7 @@ def train_both(
         def report(epoch: EpochReport, offset: int = number * config.train.stage1.epochs) -> None:
             state.progress, state.best = epoch.progress, max(state.best, epoch.row["holdout_score"])
             row = epoch.row | {"epoch": epoch.row["epoch"] + offset}
+            state.rows = [*state.rows, row]
             on_epoch({"score": state.best, "row": row, "chosen_by": epoch.progress.chosen_by})
 
         progress = fit(network, data, config, stage, device, report, state.progress)

@@ -7,7 +7,6 @@ import csv
 import hashlib
 import io
 import json
-import shutil
 from pathlib import Path
 
 from pipelines import tracking
@@ -18,6 +17,7 @@ from pipelines.records import Records
 from pipelines.search_run import run
 from pipelines.search_space import require_space
 from pipelines.stage import no_arguments, run_stage
+from pipelines.storage import Place, put, remove_folder, require_storage, resume_folder
 from pipelines.trial_places import require_places
 from pipelines.trials import require_trainable
 from ssvos.config import Config, parse
@@ -30,6 +30,7 @@ def main() -> None:
     params = read_params()
     config = trial_config(params)
     require_places(config.tune)
+    require_storage()
     tracking.connect()
     layout = Layout(config.data.name)
     records = Records.read(params, layout)
@@ -41,7 +42,7 @@ def main() -> None:
         trials = run(config, layout, search, parent, kept)
     done = [trial for trial in trials if trial.score is not None]
     if not done:
-        shutil.rmtree(kept.folder)  # else the next run would have failed already
+        remove_folder(kept.folder)  # else the next run would have failed already
         reason = trials[0].error if trials else "none has started"
         raise ValueError(f"tune: all {len(trials)} trials failed; {reason}; lower the rates in tune.space")
     best = max(done, key=lambda trial: trial.score)
@@ -49,7 +50,7 @@ def main() -> None:
     write_text(CURVES, _csv([{"trial": trial.number} | row for trial in trials for row in trial.history]))
     write_yaml(BEST, _summary(search, trials, best))
     tracking.write(records.search(), parent)
-    shutil.rmtree(kept.folder)
+    remove_folder(kept.folder)
     print(f"{BEST}: trial {best.number} of {len(trials)}, held-out score {best.score:.3f}")
 
 
@@ -68,16 +69,16 @@ def trial_config(params: Params) -> Config:
     return config
 
 
-def kept_folder(records: Records, params: Params, config: Config) -> Path:
+def kept_folder(records: Records, params: Params, config: Config) -> Path | Place:
     """Where this search keeps its trials until it has ended."""
-    return Path("resume") / f"{records.layout.name}-tune-{_search_record(records, params, config).tags['search']}"
+    return resume_folder(f"{records.layout.name}-tune-{_search_record(records, params, config).tags['search']}")
 
 
 def _open_run(search: tracking.Record, kept: KeptTrials) -> str:
     """The parent run, the same one again after an interruption."""
     path = kept.folder / "mlflow.run"
     run_id = tracking.open_run(search, path.read_text() if path.is_file() else "")
-    write_text(path, run_id)
+    put(path, run_id.encode())
     return run_id
 
 

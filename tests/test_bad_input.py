@@ -87,7 +87,7 @@ def database(tmp_path_factory) -> str:
 def place(whole, database, tmp_path, monkeypatch) -> Path:
     shutil.copytree(whole, tmp_path / "place", symlinks=True)
     monkeypatch.chdir(tmp_path / "place")
-    for name in ("RAY_ADDRESS", "SSVOS_WORKERS", "SSVOS_DEBUG", "DVC_ROOT"):
+    for name in ("RAY_ADDRESS", "SSVOS_STORAGE", "SSVOS_WORKERS", "SSVOS_DEBUG", "DVC_ROOT"):
         monkeypatch.setenv(name, "")  # as if it were unset, and what a test sets is taken back
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     return tmp_path / "place"
@@ -400,6 +400,18 @@ SURROUNDINGS = [
     (PREPARE, server(MLFLOW_TRACKING_URI="sqlite:///scribble.png"), "scribble.png: file is not a database"),
     ("pipelines.scribbles", server(RAY_ADDRESS=CLOSED), f"RAY_ADDRESS {CLOSED}: no cluster answers there"),
     ("pipelines.scribbles", server(RAY_ADDRESS="somewhere"), "RAY_ADDRESS somewhere: expected host:port"),
+    (
+        "pipelines.scribbles",
+        server(SSVOS_STORAGE="ftp://x/y", RAY_ADDRESS=CLOSED),
+        "SSVOS_STORAGE ftp://x/y: not usable",
+    ),
+    (STAGE1, server(SSVOS_STORAGE="/proc/states"), "SSVOS_STORAGE /proc/states: not usable"),
+    (TUNE, server(SSVOS_STORAGE="states"), "SSVOS_STORAGE states: the path of a folder begins with /"),
+    (
+        TUNE,
+        lambda: (tune(algorithm="pbt", perturb=1)(), server(RAY_ADDRESS=CLOSED)()),
+        "params.yaml: tune.algorithm: pbt copies states from machine to machine; set SSVOS_STORAGE",
+    ),
     (STAGE1, server(SSVOS_WORKERS="two"), "SSVOS_WORKERS: 'two' is not a number of workers"),
     (STAGE1, server(SSVOS_WORKERS="999"), "SSVOS_WORKERS: 999 workers asked for, there are"),
     # of a cluster, which is not asked: how many CPUs there are here does not matter

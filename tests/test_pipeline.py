@@ -6,8 +6,10 @@ import sys
 
 import pytest
 from cluster_head import OPEN, can_hide, free_port
+from cluster_nodes import PORT, can_part, machines, wait_for_nodes
+from object_store import KEYS, object_store
 from ruamel.yaml import YAML
-from sandbox import run
+from sandbox import PROJECT, run
 from test_guides import script
 
 # the project takes minutes to make, which count for the first test
@@ -245,6 +247,46 @@ def test_ray_started_here_gives_the_same_bytes_as_the_cluster(project, project_c
     run([sys.executable, "-m", "pipelines.train", "--variant", "ours", "--stage", "stage1"], project_copy)
     for name in made:
         assert (project_copy / name).read_bytes() == (project / name).read_bytes(), name
+
+
+@pytest.mark.skipif(not can_part(), reason="no network namespaces here: three machines cannot be told apart")
+def test_three_machines_that_share_an_object_store_alone_make_the_same_bytes(project, project_copy):
+    """Two of them see neither the project's folder nor its code; the pipeline runs on the first."""
+    made = ["data/tiny/scribbles/scribbles.parquet", "results/tiny/ours/val.json", "results/tiny/ours/objects.csv"]
+    made += [
+        f"runs/tiny/ours/{stage}/{name}" for stage in ("stage1", "stage2") for name in ("checkpoint.pt", "history.csv")
+    ]
+    for name in made:
+        (project_copy / name).unlink()
+    with machines(3) as cluster, object_store(cluster.address(0), 9000, cluster.within(0)) as bucket:
+        for number in (1, 2, 3):
+            hidden = [project_copy, project, PROJECT / "ssvos", PROJECT / "pipelines"] if number > 1 else []
+            cluster.start(number, hidden=hidden, **KEYS)
+        wait_for_nodes(cluster, 3, sys.executable)
+        settings = {"RAY_ADDRESS": f"{cluster.address(1)}:{PORT}", "SSVOS_STORAGE": bucket, **KEYS, **OPEN}
+        run([*cluster.within(1), "dvc", "repro", "--force", "evaluate@ours"], project_copy, **settings)
+        look = [*cluster.within(1), sys.executable, "-c", LOOK]
+        seen = json.loads(run(look, project_copy, **settings).stdout.splitlines()[-1])
+    for name in made:
+        assert (project_copy / name).read_bytes() == (project / name).read_bytes(), name
+    assert sorted(map(len, seen["folders"].values())) == [0, 0, len(list(project_copy.iterdir()))]
+    kinds = {name.rpartition("-")[2] for name in seen["inputs"]}
+    assert {"index.parquet", "scribbles.parquet", "checkpoint.pt", "embedded.tar"} <= kinds
+    assert not seen["resume"] and not list((project_copy / "resume").glob("tiny-*"))
+
+
+# on the first machine: what each node sees of the folder, and what lies in the object store
+LOOK = """
+import json, os, ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+from pipelines.storage import storage
+ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+seen = ray.remote(lambda folder: os.listdir(folder))
+ids = [node["NodeID"] for node in ray.nodes()]
+folders = {one: ray.get(seen.options(scheduling_strategy=On(one, soft=False)).remote(os.getcwd())) for one in ids}
+there = {kind: [str(place) for place in (storage() / kind).glob("*")] for kind in ("inputs", "resume")}
+print(json.dumps({"folders": folders} | there))
+"""
 
 
 def test_commands_of_the_cluster_guide_run(address, project_copy):

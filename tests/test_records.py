@@ -3,8 +3,11 @@
 import hashlib
 import json
 import shutil
+import sqlite3
+import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -207,12 +210,31 @@ def test_epochs_that_were_written_while_training_are_not_written_a_second_time(p
     layout = Layout("tiny")
     record = Records.read(read_params(), layout).training("ours", "stage1")
     run_id = tracking.open_run(record)
-    tracking.log_live(run_id, {"epoch": 1.0, "loss": 0.9, "clips_per_second": 5.0}, 1)
+    tracking.log_live(run_id, [{"epoch": 1.0, "loss": 0.9, "clips_per_second": 5.0}])
     for _ in range(2):
         assert tracking.write(record, run_id) == run_id
     run = the_run("train_stage1")
     assert curve(run, "loss") == [(1, 0.9), (2, 0.7)]
     assert curve(run, "clips_per_second") == [(1, 5.0)]
+
+
+def test_a_database_in_which_a_process_was_killed_is_taken_up_again(monkeypatch, tmp_path):
+    path = tmp_path / "killed.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    tracking.require_store()
+    code = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA cache_size = 1")
+database.execute("CREATE TABLE half (content)")
+database.executemany("INSERT INTO half VALUES (?)", [("x" * 5000,)] * 50)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert path.with_name("killed.db-journal").stat().st_size, "nothing was left to roll back"
+    tracking.require_store()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT count(*) FROM half").fetchall() == [(0,)]
 
 
 def test_tables_hold_the_rows_of_the_files_under_names_that_the_pages_show(project):

@@ -182,7 +182,8 @@ def mlflow_calls(monkeypatch) -> list[tuple]:
     monkeypatch.setattr(tracking, "open_run", open_run)
     monkeypatch.setattr(tracking, "write", lambda record, run_id: calls.append(("write", run_id)))
     monkeypatch.setattr(tracking, "close_run", lambda run_id, status: calls.append((status, run_id)))
-    monkeypatch.setattr(tracking, "log_live", lambda run_id, row, step: None)
+    monkeypatch.setattr(tracking, "delete_run", lambda run_id: calls.append(("delete", run_id)))
+    monkeypatch.setattr(tracking, "log_live", lambda run_id, rows: calls.append(("epochs", run_id, rows)))
     return calls
 
 
@@ -220,6 +221,7 @@ def test_after_an_interruption_a_trial_keeps_its_number_and_its_run(mlflow_calls
     seen.on_trial_result(1, trials, trials[0], row)
     seen.on_trial_complete(1, trials, trials[0])
     assert kept[-2:] == [(2, "stopped", False), (2, "stopped", True)], "it is kept before MLflow is told, and after"
+    assert not [call for call in mlflow_calls if call[0] == "delete"]
     seen.stop_rest()
     assert Counter(trial.status for trial in seen.trials) == {"stopped": 3, "finished": 1, "failed": 1}
 
@@ -241,6 +243,62 @@ def test_a_population_that_begins_again_takes_its_runs_in_order(mlflow_calls):
         (1, "run-1", 0.6),
         (2, "new-2", 0.7),
     ]
+
+
+def epochs(*scores: float) -> list[dict]:
+    return [{"epoch": epoch, "holdout_score": score} for epoch, score in enumerate(scores, 1)]
+
+
+def report(history: list[dict], **more) -> dict:
+    return {"row": history[-1], "score": 0.5, "chosen_by": "J", "time_total_s": 1.0} | more
+
+
+# what MLflow has of a member, and what its next report has come from: the same, more, or less and other
+@pytest.mark.parametrize(
+    ("before", "after", "is_another"),
+    [
+        (epochs(0.1), epochs(0.1, 0.2), False),
+        (epochs(0.1, 0.2, 0.3), epochs(0.1, 0.2), True),  # killed before Ray Tune had kept the third
+        (epochs(0.1, 0.2), epochs(0.1, 0.9, 0.3), True),  # the weights of another member, as far as itself
+        (epochs(0.1), epochs(0.4, 0.9, 0.3), True),  # of one that was an epoch ahead
+        (epochs(0.1, 0.2, 0.3), epochs(0.4, 0.9), True),  # of one that was behind
+    ],
+)
+def test_a_members_curve_is_that_of_its_weights_in_mlflow_too(mlflow_calls, before, after, is_another):
+    seen = follower([Trial(0, {RATE: 0.3}, "old", ray_id="a", history=before)], lambda trial: None)
+    one = ray_trial("a", 0.3)
+    seen.on_trial_start(1, [one], one)
+    mlflow_calls.clear()
+    seen.on_trial_result(1, [one], one, report(after, rows=json.dumps(after)))
+    (trial,) = seen.trials
+    assert trial.history == after
+    if not is_another:
+        assert mlflow_calls == [("epochs", "old", after)]
+    else:
+        assert mlflow_calls == [("delete", "old"), ("open", ""), ("epochs", "new-0", after)]
+
+
+def test_a_trial_without_a_copied_state_begins_its_curve_again(mlflow_calls):
+    seen = follower([Trial(0, {RATE: 0.3}, "old", history=epochs(0.1, 0.2))], lambda trial: None)
+    one = ray_trial("a", 0.3)
+    seen.on_trial_start(1, [one], one)
+    seen.on_trial_result(1, [one], one, report(epochs(0.1)))
+    assert seen.trials[0].history == epochs(0.1) and ("delete", "old") in mlflow_calls
+
+
+def test_a_member_that_has_trained_its_last_epoch_is_neither_paused_nor_copied(tiny_config):
+    space = {RATE: {"low": 1e-5, "high": 1e-1}}
+    stages = {"train": {"stage1": {"epochs": 2}, "stage2": {"epochs": 1}}}
+    config = Config.model_validate(merge(tiny_config.model_dump(mode="json"), stages))
+    population = scheduling(searching(config, algorithm="pbt", trials=2, space=space), [])
+
+    def decided(epoch: int) -> str:
+        result = {"training_iteration": epoch, "row/epoch": epoch, "row/holdout_score": 0.5}  # flat, as Ray has it
+        return population.on_trial_result(None, "a member that Ray's population does not know", result)
+
+    assert decided(3) == "CONTINUE"
+    with pytest.raises(KeyError, match="does not know"):
+        decided(2)
 
 
 def ended(number: int, rate: float, scores: list[float], status: str = "finished") -> Trial:

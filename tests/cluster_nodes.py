@@ -1,0 +1,126 @@
+"""A Ray cluster of several nodes on this machine, each in a network namespace of its own with its own address.
+
+The namespaces hang on a bridge in one more of them. None has a way out, so that no packet leaves the machine.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster_head import OPEN
+from sandbox import environment
+
+PORT = 6379
+_NETWORK = "10.213.7"
+
+
+def can_part() -> bool:
+    """Whether this user may make network and mount namespaces."""
+    if shutil.which("ip") is None or shutil.which("unshare") is None:
+        return False
+    pair = "unshare --mount --net ip link add name one type veth peer name two"
+    return subprocess.run(pair.split(), check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
+@dataclass
+class Machines:
+    """names: of the namespaces, the first for the bridge and the object store, the others a node each."""
+
+    base: Path
+    names: list[str]
+    nodes: dict[int, subprocess.Popen] = field(default_factory=dict)
+
+    def address(self, number: int) -> str:
+        return f"{_NETWORK}.{number + 1}"
+
+    def within(self, number: int) -> list[str]:
+        """What a command begins with to run on a machine."""
+        return ["ip", "netns", "exec", self.names[number]]
+
+    def start(self, number: int, cpus: int = 1, hidden: Sequence[Path] = (), **more: str) -> None:
+        """A node in an empty folder of its own, in whose processes the hidden folders are empty; 1 is the head."""
+        here = self.base / str(number)
+        (here / "tmp").mkdir(parents=True)
+        to = f"--head --port={PORT} --include-dashboard=false" if number == 1 else f"--address={self.address(1)}:{PORT}"
+        start = f"ray start {to} --block --num-cpus={cpus} --node-ip-address={self.address(number)} "
+        start += f"--disable-usage-stats --object-store-memory=100000000 --temp-dir={here}/ray"
+        hide = "".join(f"mount -t tmpfs none {folder} && " for folder in hidden)
+        command = [*self.within(number), "unshare", "--mount", "bash", "-c", f"{hide}cd {here} && exec {start}"]
+        variables = environment(here, TMPDIR=f"{here}/tmp", HOME=str(here), **OPEN, **more)
+        with open(here / "log", "w") as log:
+            self.nodes[number] = subprocess.Popen(command, cwd=here, env=variables, stdout=log, stderr=log)
+
+    def kill(self, number: int) -> None:
+        """All processes of a machine at once, as if its power had gone."""
+        pids = subprocess.run(
+            ["ip", "netns", "pids", self.names[number]], capture_output=True, text=True, check=False
+        ).stdout.split()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        self.nodes.pop(number).wait(timeout=30)
+
+
+@contextmanager
+def machines(count: int) -> Iterator[Machines]:
+    """So many, numbered from 1; number 0 is the bridge's own namespace."""
+    base = Path(tempfile.mkdtemp(prefix="nodes"))
+    made = Machines(base, [f"{base.name}-{number}" for number in range(count + 1)])
+    try:
+        for name in made.names:
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+        _ip("-n", made.names[0], "link", "add", "bridge", "type", "bridge")
+        _ip("-n", made.names[0], "addr", "add", f"{made.address(0)}/24", "dev", "bridge")
+        _ip("-n", made.names[0], "link", "set", "bridge", "up")
+        for number in range(1, count + 1):
+            _connect(made, number)
+        yield made
+    finally:
+        for number in list(made.nodes):
+            made.kill(number)
+        for name in made.names:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _connect(made: Machines, number: int) -> None:
+    name, bridge = made.names[number], made.names[0]
+    _ip("link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", f"to{number}", "netns", bridge)
+    _ip("-n", bridge, "link", "set", f"to{number}", "master", "bridge", "up")
+    _ip("-n", name, "addr", "add", f"{made.address(number)}/24", "dev", "eth0")
+    _ip("-n", name, "link", "set", "eth0", "up")
+    # a route for what looks for its own address by way of the network; it ends at the bridge
+    _ip("-n", name, "route", "add", "default", "via", made.address(0))
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def wait_for_nodes(made: Machines, count: int, python: str) -> None:
+    """Until the head counts so many nodes."""
+    code = f"""
+import ray, time
+ray.init(address="{made.address(1)}:{PORT}", log_to_driver=False, logging_level="ERROR")
+for _ in range(240):
+    if sum(node["Alive"] for node in ray.nodes()) == {count}:
+        break
+    time.sleep(0.25)
+else:
+    raise SystemExit("nodes are missing")
+"""
+    command = [*made.within(1), python, "-c", code]
+    for _ in range(30):
+        done = subprocess.run(command, env=environment(made.base, **OPEN), capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        time.sleep(1)
+    raise AssertionError(done.stderr[-2000:])
