@@ -5,7 +5,7 @@
 Every frame goes through `VideoSegmenter`: network, soft aggregation, mask. Beside it, in turns with it, a plain forward
 of ResNet-101 on one frame: the unit in which every time is given as well. `keys` says whether each object has features
 of its own after the attention (per_object) or all share their image's (shared); `in chunks` encodes several frames at
-once. Memory is shown on small frames: that of a process after a tenth of the frames and after all.
+once. Memory is shown on small frames as well: the most until a tenth of the frames, and until all.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, write
+from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, rounded, use_precision, write
 
 from ssvos.config import AttentionConfig, BackboneConfig, ModelConfig
 from ssvos.device import choose_device
@@ -74,7 +74,8 @@ class Chunks:
             _, _, self.state = self.made.step(Trunk(*parts), self.state)
 
 
-def measure(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict:
+def measure(args: argparse.Namespace, device: torch.device, precision: str) -> dict:
+    dtype = use_precision(precision)
     works = {"plain_forward": plain_forward(torch.rand(1, 3, args.height, args.width, device=device))}
     for keys in ("per_object", "shared"):
         made = network(args, device, keys)
@@ -87,19 +88,32 @@ def measure(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) 
         times["1 object, in chunks"] /= args.chunk
     unit = times["plain_forward"]
     return {
-        "dtype": str(dtype).removeprefix("torch."),
-        "seconds_a_frame": {name: round(value, 3) for name, value in times.items()},
+        "dtype": precision,
+        "seconds_a_frame": {name: rounded(value) for name, value in times.items()},
         "in_plain_forwards": {name: round(value / unit, 2) for name, value in times.items()},
     }
 
 
-def memory(args: argparse.Namespace) -> dict:
-    """Peak memory of processes of their own: one frame after another, at the size asked for and on small frames."""
+def peak_of_video(args: argparse.Namespace, device: torch.device) -> float:
+    """Peak memory while one frame after another is segmented, in GiB."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    frames = Frames(network(args, device, "per_object"), args, torch.float32, 1)
+    for _ in range(args.only_peak):
+        frames()
+    return round(peak_gib(device), 3)
+
+
+def memory(args: argparse.Namespace, device: torch.device) -> dict:
+    """Peak memory at the size asked for and on small frames: of processes of their own, or what was allocated on the
+    GPU."""
 
     def peak(height: int, width: int, frames: int, backbone: str) -> float:
-        given = ["--height", height, "--width", width, "--only-peak", frames, "--backbone", backbone]
-        given += ["--device", args.device]
-        done = subprocess.run([sys.executable, __file__, *map(str, given)], check=True, capture_output=True, text=True)
+        video = {"height": height, "width": width, "only_peak": frames, "backbone": backbone, "device": args.device}
+        if device.type == "cuda":
+            return peak_of_video(argparse.Namespace(**vars(args) | video), device)
+        given = [str(part) for name, value in video.items() for part in (f"--{name.replace('_', '-')}", value)]
+        done = subprocess.run([sys.executable, __file__, *given], check=True, capture_output=True, text=True)
         return float(done.stdout.split()[-1])
 
     few, many = max(args.video_frames // 10, 2), args.video_frames
@@ -118,7 +132,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--chunk", type=int, default=4, help="frames encoded at once")
     parser.add_argument("--threads", type=int, nargs="+", default=[2], help="one measurement for each")
-    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
+    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=("float32", "tf32", "bfloat16"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the network first")
     parser.add_argument("--repeats", type=int, default=5)
@@ -133,10 +147,7 @@ def main() -> None:
         args.backbone, args.height, args.width, args.video_frames, args.repeats = "resnet18", 64, 96, 20, 1
     device = choose_device(args.device)
     if args.only_peak:
-        frames = Frames(network(args, device, "per_object"), args, torch.float32, 1)
-        for _ in range(args.only_peak):
-            frames()
-        print(round(peak_gib(device), 3))
+        print(peak_of_video(args, device))
         return
     result = machine(device, max(args.threads)) | {
         "backbone": args.backbone,
@@ -144,12 +155,13 @@ def main() -> None:
         "chunk": args.chunk,
         "compiled": args.compile,
         "runs": [],
+        "memory": memory(args, device),  # before anything else is on the GPU
     }
     for threads in args.threads:
         torch.set_num_threads(threads)
-        for dtype in args.dtypes:
-            result["runs"].append({"threads": threads} | measure(args, device, getattr(torch, dtype)))
-    write(args.json, result | {"memory": memory(args)})
+        for precision in args.dtypes:
+            result["runs"].append({"threads": threads} | measure(args, device, precision))
+            write(args.json, result)  # what there is, should the next run fail
 
 
 if __name__ == "__main__":

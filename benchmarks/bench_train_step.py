@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import torch
-from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, write
+from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, rounded, use_precision, write
 from skimage.data import astronaut
 from torch.nn.utils import clip_grad_norm_
 
@@ -52,20 +52,21 @@ class Step:
         self.target[:, :, args.height // 3 : args.height // 3 + 5, args.width // 4 : args.width // 2] = 1
         self.target[:, :, -12:-7] = 0
 
-    def predict(self):
+    def predict(self, model: torch.nn.Module):
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model(self.frames, self.target[:, 0])
+            return model(self.frames, self.target[:, 0])
 
     def take(self, loss: LossConfig) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        joint_loss(self.predict(), self.frames, self.target, loss, auxiliary_weight=1.0).total.backward()
+        joint_loss(self.predict(self.model), self.frames, self.target, loss, auxiliary_weight=1.0).total.backward()
         clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
 
     def loss_alone(self, loss: LossConfig):
         """Value and gradient of the loss at a prediction that is there already."""
-        with torch.no_grad():
-            prediction = type(self.predict())(*(p.float() for p in self.predict()))
+        with torch.no_grad():  # for which a compiled network would be compiled again
+            found = self.predict(self.network)
+        prediction = type(found)(*(p.float() for p in found))
 
         def work() -> None:
             leaves = type(prediction)(*(p.detach().requires_grad_() for p in prediction))
@@ -74,8 +75,9 @@ class Step:
         return work
 
 
-def measure(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict:
-    step = Step(args, device, dtype)
+def measure(args: argparse.Namespace, device: torch.device, precision: str) -> dict:
+    step = Step(args, device, use_precision(precision))
+    peak = _peak(step) if device.type == "cuda" else _peak_in_its_own_process(args, precision)
     works = {"plain_forward": plain_forward(step.frames.flatten(0, 1))}
     for name, loss in LOSSES.items():
         works[f"step_{name}"] = lambda loss=loss: step.take(loss)
@@ -83,18 +85,26 @@ def measure(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) 
     times = in_turns(works, args.repeats, device)
     unit = times["plain_forward"]
     return {
-        "dtype": str(dtype).removeprefix("torch."),
-        "seconds": {name: round(value, 3) for name, value in times.items()},
+        "dtype": precision,
+        "seconds": {name: rounded(value) for name, value in times.items()},
         "in_plain_forwards": {name: round(value / unit, 2) for name, value in times.items()},
         "loss_share_of_step": {
             name: round(times[f"loss_{name}"] / times[f"step_{name}"], 3) for name in ("half_scale", "full_scale")
         },
-        "peak_gib": _peak_in_its_own_process(args, dtype),
+        "peak_gib": peak,
     }
 
 
-def _peak_in_its_own_process(args: argparse.Namespace, dtype: torch.dtype) -> float:
-    command = [sys.executable, __file__, *sys.argv[1:], "--only-peak", str(dtype).removeprefix("torch.")]
+def _peak(step: Step) -> float:
+    if step.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(step.device)
+    for _ in range(2):
+        step.take(LOSSES["half_scale"])
+    return round(peak_gib(step.device), 2)
+
+
+def _peak_in_its_own_process(args: argparse.Namespace, precision: str) -> float:
+    command = [sys.executable, __file__, *sys.argv[1:], "--only-peak", precision]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
@@ -106,7 +116,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, nargs="+", default=[2], help="one measurement for each")
-    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
+    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=("float32", "tf32", "bfloat16"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the network first")
     parser.add_argument("--repeats", type=int, default=3)
@@ -119,10 +129,7 @@ def main() -> None:
     device = choose_device(args.device)
     if args.only_peak:
         torch.set_num_threads(args.threads[-1])
-        step = Step(args, device, getattr(torch, args.only_peak))
-        for _ in range(2):
-            step.take(LOSSES["half_scale"])
-        print(round(peak_gib(device), 2))
+        print(_peak(Step(args, device, use_precision(args.only_peak))))
         return
     result = machine(device, max(args.threads)) | {
         "backbone": args.backbone,
@@ -134,9 +141,9 @@ def main() -> None:
     }
     for threads in args.threads:
         torch.set_num_threads(threads)
-        for dtype in args.dtypes:
-            result["runs"].append({"threads": threads} | measure(args, device, getattr(torch, dtype)))
-    write(args.json, result)
+        for precision in args.dtypes:
+            result["runs"].append({"threads": threads} | measure(args, device, precision))
+            write(args.json, result)  # what there is, should the next run fail
 
 
 if __name__ == "__main__":

@@ -19,32 +19,43 @@ from ssvos.models.backbone import ResNet
 RESULTS = Path(__file__).parent / "results"
 
 
+def use_precision(name: str) -> torch.dtype:
+    """What the network computes in: float32, bfloat16, or tf32, which is float32 whose convolutions and products a GPU
+    takes of numbers cut to 10 bits. Everything that is float32 beside a bfloat16 network is whole float32."""
+    is_cut = name == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = is_cut
+    return torch.float32 if is_cut else getattr(torch, name)
+
+
 def machine(device: torch.device, threads: int) -> dict:
-    """Processor or GPU, threads, versions, and how busy the machine was before."""
+    """Processor or GPU, threads, versions, and how busy the machine was before. TF32 is off until a run asks for it."""
+    use_precision("float32")
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     processor = f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
     on_gpu = device.type == "cuda"
+    on_card = {"cuda_version": torch.version.cuda, "tf32": "off, but in runs of dtype tf32"} if on_gpu else {}
     return {
         "machine": f"{torch.cuda.get_device_name(device)}; {processor}" if on_gpu else processor,
         "threads": threads,
         "torch": torch.__version__,
         "load_average_before": round(os.getloadavg()[0], 1),
         "cuda": "run" if on_gpu else "not run: no GPU in this machine",
-    }
+    } | on_card
 
 
 def in_turns(works: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
     """Median seconds of each work. They take turns, so that whatever else the machine does hits all alike."""
     times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(repeats + 1):
+    warm_ups = 3 if device.type == "cuda" else 1  # a GPU's first calls load kernels, and its clock rises
+    for turn in range(warm_ups + repeats):
         for name, work in works.items():
             started = time.perf_counter()
             work()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            if turn:  # the first warms up
+            if turn >= warm_ups:
                 times[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in times.items()}
 
@@ -85,6 +96,11 @@ def peak_gib(device: torch.device) -> float:
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30  # bytes on macOS
+
+
+def rounded(seconds: float) -> float:
+    """To the microsecond: a GPU's steps take few milliseconds."""
+    return round(seconds, 6)
 
 
 def write(path: Path, result: dict) -> None:

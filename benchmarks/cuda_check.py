@@ -1,0 +1,171 @@
+"""All that wants a GPU, in one go of two minutes: the tests of tests/test_cuda.py, and the times of docs/speed.md.
+
+    python benchmarks/cuda_check.py --out results_of_the_gpu
+
+Every part is a process of its own with a limit of seconds; one that fails or takes too long is written down with its
+last lines, and the next one runs; limits grow with `--seconds`. The tests and the counting of compiled graphs, which
+take no times that count, run beside each other at first. In `--out`: one JSON file a script, as docs/speed.md's tables
+read them from benchmarks/results, and cuda_check.json, which says how each part went.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+LAST_LINES = 60
+ALL_SECONDS = 118.0
+TRAIN_STEP = "train_step_cuda.json"
+
+
+class Part(NamedTuple):
+    """What python runs, the most seconds it may take, and the file its result goes into; none for the tests."""
+
+    command: str
+    seconds: float
+    file: str = ""
+
+
+BESIDE_EACH_OTHER = {
+    "tests": Part("-m pytest -q -p no:cacheprovider --no-header -rfEs --tb=short tests/test_cuda.py", 60),
+    "compile": Part("bench_compile.py --budget 35", 55, "compile_cuda.json"),
+}
+IN_TURN = {
+    "train_step, 1 clip": Part("bench_train_step.py --repeats 10 --dtypes float32 tf32 bfloat16", 40, TRAIN_STEP),
+    "crf": Part("bench_crf.py --sizes 240x480 480x854 --exact-up-to 120000 --repeats 5", 30, "crf_cuda.json"),
+    "inference": Part(
+        "bench_inference.py --repeats 10 --dtypes float32 tf32 bfloat16 --video-frames 300", 40, "inference_cuda.json"
+    ),
+    "attention": Part("bench_attention.py --repeats 20", 30, "attention_cuda.json"),
+    "train_step, 4 clips": Part(
+        "bench_train_step.py --repeats 10 --dtypes float32 tf32 bfloat16 --batch 4", 40, TRAIN_STEP
+    ),
+    # its graph is the one that `compile` has left in the compiler's cache
+    "train_step, compiled ResNet-18": Part(
+        "bench_train_step.py --repeats 10 --backbone resnet18 --compile", 60, TRAIN_STEP
+    ),
+}
+# asked for by name alone: minutes of compilation
+ON_REQUEST = {
+    "train_step, compiled": Part(
+        "bench_train_step.py --repeats 10 --compile --dtypes float32 bfloat16", 400, TRAIN_STEP
+    )
+}
+
+
+class Run:
+    """A part that has been started, in a process group of its own: a compiler has workers."""
+
+    def __init__(self, name: str, part: Part, args: argparse.Namespace, seconds: float):
+        self.name, self.part, self.started = name, part, time.perf_counter()
+        self.limit = min(part.seconds * args.seconds / ALL_SECONDS, seconds)
+        self.log, self.json = (args.out / f".{name}.{end}" for end in ("log", "json"))
+        self.json.unlink(missing_ok=True)  # of an earlier check
+        command = [sys.executable, *part.command.split()]
+        if part.file:
+            command[1] = str(HERE / command[1])
+            command += ["--device", args.device, "--json", str(self.json), *(["--smallest"] if args.smallest else [])]
+        path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+        environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic algorithms ask for it
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment, cwd=HERE.parent
+            )
+
+    def finish(self) -> dict:
+        """Wait for it -> how it went."""
+        try:
+            code = self.process.wait(max(0.0, self.started + self.limit - time.perf_counter()))
+            status = "passed" if code == 0 else f"failed with {code}"
+        except subprocess.TimeoutExpired:
+            status = f"stopped after {self.limit:.0f} s"
+        finally:
+            _end(self.process)
+        seconds = round(time.perf_counter() - self.started, 1)
+        print(f"{self.name}: {status}, {seconds} s", flush=True)
+        lines = self.log.read_text(errors="replace").splitlines()
+        self.log.unlink()
+        told = lines[-LAST_LINES:] if not self.part.file or status != "passed" else []
+        return {"status": status, "seconds": seconds, "command": self.part.command, "last_lines": told}
+
+    def result(self) -> dict | None:
+        """What its script has written, with each run's own settings beside its times; taken away from the folder."""
+        if not self.part.file or not self.json.is_file():
+            return None
+        result = json.loads(self.json.read_text())
+        self.json.unlink()
+        if self.part.file == TRAIN_STEP:
+            settings = {name: result.pop(name) for name in ("backbone", "batch", "compiled")}
+            result["runs"] = [settings | run for run in result["runs"]]
+        return result
+
+
+def _end(process: subprocess.Popen) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def keep(run: Run, folder: Path) -> None:
+    """Put a part's result into its file; the runs of several parts stand one after the other."""
+    result, path = run.result(), folder / run.part.file
+    if result is None:
+        return
+    if path.is_file() and run.part.file == TRAIN_STEP:
+        before = json.loads(path.read_text())
+        result = before | {"runs": before["runs"] + result["runs"]}
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def surroundings() -> dict:
+    """Versions and the card, asked of a process of its own: a broken driver must not end the check."""
+    code = (
+        "import json, torch, triton; print(json.dumps({'torch': torch.__version__, 'cuda': torch.version.cuda, "
+        "'triton': triton.__version__, 'cudnn': torch.backends.cudnn.version(), "
+        "'card': torch.cuda.get_device_name(), 'memory_gib': torch.cuda.get_device_properties(0).total_memory / 2**30, "
+        "'tf32_by_default': [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr[-2000:]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--seconds", type=float, default=ALL_SECONDS, help="of everything; what is left is not run")
+    every = {**BESIDE_EACH_OTHER, **IN_TURN, **ON_REQUEST}
+    parser.add_argument("--parts", nargs="+", choices=every, help="these alone")
+    parser.add_argument("--device", default="cuda", help="cpu, with --smallest: does the check itself run")
+    parser.add_argument("--smallest", action="store_true")
+    args = parser.parse_args()
+    args.out = args.out.resolve()
+    args.out.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    chosen = args.parts or [*BESIDE_EACH_OTHER, *IN_TURN]
+    summary = {"surroundings": surroundings(), "parts": {}}
+    print(summary["surroundings"], flush=True)
+    together = [name for name in chosen if name in BESIDE_EACH_OTHER]
+    for names in [together, *([name] for name in chosen if name not in BESIDE_EACH_OTHER)]:
+        left = args.seconds - (time.perf_counter() - began)
+        if left < 1:
+            summary["parts"] |= {name: {"status": f"not run: {args.seconds:g} s were spent"} for name in names}
+            continue
+        for run in [Run(name, every[name], args, left) for name in names]:
+            summary["parts"][run.name] = run.finish()
+            keep(run, args.out)
+        (args.out / "cuda_check.json").write_text(json.dumps(summary, indent=2) + "\n")
+    for name, part in summary["parts"].items():
+        print(f"{name}: {part['status']}", *part.get("last_lines", [])[-25:], sep="\n    ")
+    print(f"{time.perf_counter() - began:.0f} s; results in {args.out}")
+
+
+if __name__ == "__main__":
+    main()
