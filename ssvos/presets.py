@@ -141,7 +141,8 @@ def _replaced(values: object, place: Sequence[str], value: object, key: str) -> 
 
 def on_folders(values: dict, folders: Sequence[str], layout: str = "") -> dict:
     """Values whose sources lie in these folders. A preset of several sources has each named; otherwise the folders
-    take the place of its one source, and the data set is called after them."""
+    take the place of its one source, and the data set is called after them. Clips that a preset has rendered beside
+    its folders stay."""
     from ssvos.data.index import fingerprint_listing
 
     given = dict(_named_folder(text) for text in folders)
@@ -149,6 +150,8 @@ def on_folders(values: dict, folders: Sequence[str], layout: str = "") -> dict:
         raise ValueError("--data: two folders have one name; name them, --data NAME=DIR")
     data = dict(values.get("data") or {})
     own = {source["name"]: source for source in data.get("sources", ())}
+    made = [source for source in own.values() if source["layout"] == "embedded"]
+    own = {name: source for name, source in own.items() if source not in made} if len(made) < len(own) else own
     if len(own) > 1 and set(given) != set(own):
         wanted = " ".join(f"--data {name}=DIR" for name in own)
         raise ValueError(f"--data {' '.join(folders)}: this preset has {len(own)} sources; give {wanted}")
@@ -162,7 +165,20 @@ def on_folders(values: dict, folders: Sequence[str], layout: str = "") -> dict:
     prints = [fingerprint_listing(root) for root in given.values()]
     print_ = prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()[:16]
     name = data.get("name") if len(own) > 1 else "-".join(given)
+    if len(own) == len(given) == 1:
+        values = _with_weight_of(values, *own, *given)
+        sources += [source for source in made if source not in own.values()]
     return {**values, "data": {**data, "name": name, "sources": sources, "fingerprint": print_}}
+
+
+def _with_weight_of(values: dict, before: str, name: str) -> dict:
+    """Values whose stages give a source the weight that they gave it under the name it had before."""
+    for stage in ("stage1", "stage2"):
+        weights = (values.get("train") or {}).get(stage, {}).get("weights", {})
+        if before in weights:
+            renamed = {name if key == before else key: value for key, value in weights.items()}
+            values = _replaced(values, ["train", stage, "weights"], renamed, "")
+    return values
 
 
 def _named_folder(text: str) -> tuple[str, Path]:
@@ -200,10 +216,11 @@ def _with_lists(values: dict, request: Request) -> dict:
         return values
     data = dict(values.get("data") or {})
     sources = data.get("sources", [])
-    if lists and len(sources) != 1:
-        raise ValueError(f"--{next(iter(lists))}: there are {len(sources)} sources; --set data.sources.0.train=LIST")
+    given = [source for source in sources if source["layout"] != "embedded"] or sources
+    if lists and len(given) != 1:
+        raise ValueError(f"--{next(iter(lists))}: there are {len(given)} sources; --set data.sources.0.train=LIST")
     if lists:
-        data["sources"] = [{**sources[0], **lists}]
+        data["sources"] = [{**source, **lists} if source in given else source for source in sources]
     return {**values, "data": data | ({"holdout_split": request.holdout} if request.holdout else {})}
 
 

@@ -11,7 +11,7 @@ from ssvos.variants import merge, params_from
 
 PROJECT = Path(__file__).parent.parent
 CONF = PROJECT / "conf"
-PRESETS = ("demo", "cpu-small", "davis", "gpu-24gb", "gpu-80gb", "paper", "youtube_vos")
+PRESETS = ("demo", "cpu-small", "davis", "from-scratch", "gpu-24gb", "gpu-80gb", "paper", "youtube_vos")
 
 
 def asked(**request) -> dict:
@@ -216,6 +216,16 @@ def test_sources_are_told_apart_by_name(davis_folder, tmp_path):
     assert named["name"] == "mine-yt" and [s["name"] for s in named["sources"]] == ["mine", "yt"]
     with pytest.raises(ValueError, match="demo is the embedded data set's name"):
         asked(folders=[f"demo={davis_folder}"])
+
+
+def test_rendered_clips_of_a_preset_stay_beside_the_folder_that_is_given(davis_folder):
+    values = asked(preset="from-scratch", folders=[f"mine={davis_folder}"], train="fit", holdout="held")
+    real, rendered = values["data"]["sources"]
+    assert (real["name"], real["root"], real["train"], real["val"]) == ("mine", str(davis_folder), "fit", "val")
+    assert rendered == compose(CONF, "from-scratch")["data"]["sources"][1] and rendered["unlimited"]
+    assert values["data"]["name"] == "mine" and values["data"]["holdout_split"] == "held"
+    config = params_from(values, "x").base
+    assert config.train.stage1.weights == {"mine": 0.0} and config.train.stage2.weights == {}
 
 
 def test_demo_is_the_embedded_set_whatever_the_preset():
