@@ -6,7 +6,8 @@ One frame with a soft mask; the position's bandwidth is the printed 100 px whate
 building the lattice, applying it, value and gradient of the row-normalised loss as training takes them at full and at
 half scale, the same with the exact sum, and a plain forward of ResNet-101 on the frame, the unit in which times are
 given as well. Where the exact sum of all pixels would take too long it is taken on evenly spaced ones of them, and its
-time extrapolated by the number of pairs. Where it is taken on all, the loss and its gradient are compared.
+time extrapolated by the number of pairs. Where it is taken on all, the loss and its gradient are compared. On a GPU
+with Triton the fused exact sum of all pixels is timed as well, and its kernel alone with more or fewer rows and warps.
 
 A photograph is always timed. Where the environment variable SSVOS_REAL_DATA names a folder with
 davis/JPEGImages/480p, real frames are as well.
@@ -29,9 +30,10 @@ from ssvos.config import LossConfig
 from ssvos.data.textures import load_photo
 from ssvos.device import choose_device
 from ssvos.losses.dense_crf import crf_energy, crf_features, regularizer
-from ssvos.losses.permutohedral import ExactFilter, GaussianFilter, LatticeFilter
+from ssvos.losses.permutohedral import ExactFilter, GaussianFilter, LatticeFilter, exact_filter
 
 SCALES = {"full_scale": 1.0, "half_scale": 0.5}
+KERNELS = ((128, 4), (256, 4), (512, 4), (512, 8), (1024, 4))  # rows and warps of a program
 SMALLEST = {"sizes": ["24x40"], "exact_up_to": 500, "exact_part": 200, "repeats": 1, "real": 1}
 
 
@@ -58,7 +60,7 @@ def value_and_gradient(probs: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple
     return value.sum().item(), probs.grad.flatten()
 
 
-def energy(probs: Tensor, kind: type[GaussianFilter], features: Tensor) -> Tensor:
+def energy(probs: Tensor, kind: Callable[[Tensor], GaussianFilter], features: Tensor) -> Tensor:
     """The row-normalised loss of points, the filter built within."""
     return crf_energy(probs, torch.ones_like(probs[:, 0]), kind(features), "row", sums_to_one=True)
 
@@ -83,24 +85,54 @@ def measure(image: np.ndarray, size: str, args: argparse.Namespace, device: torc
         works[f"{name} lattice"] = partial(value_and_gradient, probs, training)
         works[f"{name} exact"] = partial(value_and_gradient, values[..., chosen], exact)
         results[name] = {"points": num_points, "exact_points": num_exact}
+        lattice = partial(energy, kind=LatticeFilter, features=features)
         if num_exact == num_points:
-            results[name] |= compare(values, exact, partial(energy, kind=LatticeFilter, features=features))
+            results[name] |= compare(values, exact, lattice)
+        if type(exact_filter(features)) is not ExactFilter:
+            fused = partial(energy, kind=exact_filter, features=features)
+            works[f"{name} fused"] = partial(value_and_gradient, values, fused)
+            works |= {f"{name} {key}": work for key, work in kernels(features, values).items()}
+            results[name] |= compare(values, fused, lattice)
+            if num_exact == num_points:
+                results[name] |= compare(values, exact, fused, "fused")
     times = in_turns(works, args.repeats, device)
     summaries = {name: result | summary(name, times, **result) for name, result in results.items()}
     return {"resnet101_forward_ms": round(1e3 * times["resnet101_forward"], 1)} | summaries
 
 
-def compare(probs: Tensor, exact: Callable[[Tensor], Tensor], lattice: Callable[[Tensor], Tensor]) -> dict:
-    (value, gradient), (found, found_gradient) = (value_and_gradient(probs, each) for each in (exact, lattice))
+def kernels(features: Tensor, values: Tensor) -> dict[str, Callable[[], object]]:
+    """The fused product of all channels, as its programs may be cut."""
+    from ssvos.losses.fused_exact import FusedExactFilter  # needs Triton
+
+    return {
+        f"{rows}x{warps}": partial(FusedExactFilter(features, rows, warps).multiply, values) for rows, warps in KERNELS
+    }
+
+
+def compare(
+    probs: Tensor, exact: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], name: str = "lattice"
+) -> dict:
+    (value, gradient), (found, found_gradient) = (value_and_gradient(probs, each) for each in (exact, other))
     cosine = torch.cosine_similarity(gradient.double(), found_gradient.double(), dim=0)
-    return {"lattice_over_exact_value": round(found / value, 4), "gradient_cosine": round(float(cosine), 4)}
+    prefix = "" if name == "lattice" else f"{name}_"
+    return {f"{name}_over_exact_value": round(found / value, 6), f"{prefix}gradient_cosine": round(float(cosine), 6)}
 
 
 def summary(name: str, times: dict[str, float], points: int, exact_points: int, **_: float) -> dict:
     """Milliseconds of one scale, and ratios of what was timed in the same run."""
     lattice, exact = times[f"{name} lattice"], (points / exact_points) ** 2 * times[f"{name} exact"]
     is_all = exact_points == points
-    return {
+    if f"{name} fused" in times:
+        fused = {
+            "fused_value_and_gradient_ms": round(1e3 * times[f"{name} fused"], 3),
+            "fused_over_lattice": round(times[f"{name} fused"] / lattice, 2),
+            "fused_apply_ms_by_rows_and_warps": {
+                f"{rows}x{warps}": round(1e3 * times[f"{name} {rows}x{warps}"], 3) for rows, warps in KERNELS
+            },
+        }
+    else:
+        fused = {}
+    return fused | {
         "lattice_build_ms": round(1e3 * times[f"{name} build"], 2),
         "lattice_apply_ms": round(1e3 * times[f"{name} apply"], 2),
         "lattice_value_and_gradient_ms": round(1e3 * lattice, 2),

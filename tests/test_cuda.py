@@ -17,7 +17,7 @@ from ssvos.config import AttentionConfig, LossConfig, OnlineConfig, PredictConfi
 from ssvos.inference import segment
 from ssvos.losses.dense_crf import crf_energy, crf_features, regularizer
 from ssvos.losses.joint import joint_loss
-from ssvos.losses.permutohedral import ExactFilter, LatticeFilter
+from ssvos.losses.permutohedral import ExactFilter, LatticeFilter, exact_filter
 from ssvos.models.network import Network
 from ssvos.training import first_network, fit
 
@@ -78,7 +78,7 @@ def clips(batch: int, dtype: torch.dtype) -> torch.Tensor:
     return photo(count=batch * LENGTH).unflatten(0, (batch, LENGTH)).to(dtype)
 
 
-@pytest.mark.parametrize("kind", [LatticeFilter, ExactFilter])
+@pytest.mark.parametrize("kind", [LatticeFilter, ExactFilter, exact_filter])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("normalization", ["row", "pixel", "none"])
 def test_a_filters_energy_and_gradient_are_those_of_the_cpu(kind, dtype, limit, normalization):
@@ -93,6 +93,20 @@ def test_a_filters_energy_and_gradient_are_those_of_the_cpu(kind, dtype, limit, 
         gradients.append(probs.grad)
     assert distance(values[1], values[0]) < limit
     assert distance(gradients[1], gradients[0]) < limit
+
+
+@pytest.mark.parametrize("num_points", [1, 63, 700, 5000])
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_the_fused_exact_filter_is_the_exact_sum_in_double_precision(num_points, channels):
+    fused = pytest.importorskip("ssvos.losses.fused_exact", reason="no Triton", exc_type=ImportError)
+    generator = torch.Generator().manual_seed(num_points)
+    features = 3.0 * torch.randn(2, 5, num_points, generator=generator)
+    values = torch.randn(2, channels, num_points, generator=generator)
+    kernel = exact_filter(features.to(GPU))
+    assert isinstance(kernel, fused.FusedExactFilter)
+    found = kernel.multiply(values.to(GPU))
+    assert distance(found, ExactFilter(features.double()).multiply(values.double())) < 1e-5
+    assert torch.equal(found, kernel.multiply(values.to(GPU)))
 
 
 @pytest.mark.parametrize("filter_", ["lattice", "exact"])

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,9 @@ def test_no_stage_imports_another():
 
 
 def test_every_module_of_the_method_imports_where_the_plumbing_is_missing():
+    # Triton comes with PyTorch for GPUs alone, and this file is imported there alone
+    apart = set() if find_spec("triton") else {"ssvos.losses.fused_exact"}
+    names = {module_name(path) for path in sources("ssvos")} - apart
     program = f"""
 import sys
 class Blocker:
@@ -79,7 +83,7 @@ class Blocker:
             raise ImportError(f"{{name}} is blocked")
 sys.meta_path.insert(0, Blocker())
 import importlib
-for name in {[module_name(path) for path in sources("ssvos")]}:
+for name in {sorted(names)}:
     importlib.import_module(name)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

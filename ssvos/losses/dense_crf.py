@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssvos.config import LossConfig
-from ssvos.losses.permutohedral import ExactFilter, GaussianFilter, LatticeFilter
+from ssvos.losses.permutohedral import GaussianFilter, LatticeFilter, exact_filter
 
 
 def crf_features(frames: Tensor, sigma_xy: float, sigma_rgb: float) -> Tensor:
@@ -64,5 +64,5 @@ def regularizer(probs: Tensor, frames: Tensor, config: LossConfig) -> Tensor:
     weight = region_weight(probs[:, 1:].sum(dim=1), beta, config.unreliable_above, config.unreliable_below)
     with torch.no_grad():
         features = crf_features(frames.to(probs.dtype), config.sigma_xy * config.scale, config.sigma_rgb)
-        kernel = ExactFilter(features) if config.filter == "exact" else LatticeFilter(features)
+        kernel = exact_filter(features) if config.filter == "exact" else LatticeFilter(features)
     return crf_energy(probs, weight, kernel, config.normalization, sums_to_one=True).mean()

@@ -7,6 +7,7 @@ never to the features.
 
 import math
 from abc import ABC, abstractmethod
+from importlib.util import find_spec
 from itertools import pairwise
 
 import torch
@@ -79,6 +80,15 @@ class ExactFilter(GaussianFilter):
         exponent = torch.baddbmm(self.half_square[:, None, first:], rows, columns.mT, beta=-1)
         # exp takes ten times as long where it underflows, and e^-50 is nothing beside the diagonal's 1
         return exponent.sub_(self.half_square[:, first:last, None]).clamp_(min=-50.0).exp_()
+
+
+def exact_filter(features: Tensor) -> GaussianFilter:
+    """The exact sum: in one kernel for float32 on a GPU, where Triton is installed, and in chunks elsewhere."""
+    if features.is_cuda and features.dtype == torch.float32 and find_spec("triton"):
+        from ssvos.losses.fused_exact import FusedExactFilter  # needs Triton
+
+        return FusedExactFilter(features)
+    return ExactFilter(features)
 
 
 class LatticeFilter(GaussianFilter):

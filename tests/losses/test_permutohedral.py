@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssvos.losses.permutohedral import ExactFilter, LatticeFilter
+from ssvos.losses.permutohedral import ExactFilter, LatticeFilter, exact_filter
 
 KINDS = [ExactFilter, LatticeFilter]
 
@@ -57,6 +57,10 @@ def test_the_exact_filter_is_exact_in_single_precision_for_colours_far_from_blac
     f, x = points(spread=5.0) + 50.0, values().abs()
     single = ExactFilter(f.float()).multiply(x.float())
     torch.testing.assert_close(single.double(), ExactFilter(f).multiply(x), rtol=1e-4, atol=1e-6)
+
+
+def test_on_a_cpu_the_exact_filter_is_the_one_in_chunks():
+    assert type(exact_filter(points().float())) is ExactFilter
 
 
 @pytest.mark.parametrize("kind", KINDS)
