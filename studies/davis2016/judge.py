@@ -13,6 +13,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
+
 from ssvos.checkpoint import load_checkpoint
 from ssvos.config import PredictConfig, ScribbleConfig, parse, read_yaml
 from ssvos.data.footage import read_frame
@@ -41,14 +43,18 @@ def committed(row: str, checkpoint: Path) -> PredictConfig:
     return parse(PredictConfig, rows[row]["predict"], listed)
 
 
+def first_scribble(davis: Path, name: str, first: str) -> np.ndarray:
+    """The one that a clip is given, (H, W) uint8: simulated on its first true mask, as `ssvos scribble` does."""
+    mask = read_labels(davis / "Annotations/480p" / name / f"{first}.png")
+    return simulate_scribble(mask, scribble_rng(0, name, first), ScribbleConfig())
+
+
 def segment_clip(davis: Path, name: str, network, loss, config: PredictConfig, out: Path) -> None:
     """Write the masks of a clip that has none yet."""
     frames = sorted((davis / "JPEGImages/480p" / name).glob("*.jpg"))
     if len(list((out / name).glob("*.png"))) == len(frames):
         return
-    first = frames[0].stem
-    mask = read_labels(davis / "Annotations/480p" / name / f"{first}.png")
-    scribble = simulate_scribble(mask, scribble_rng(0, name, first), ScribbleConfig())
+    scribble = first_scribble(davis, name, frames[0].stem)
     images = (read_frame(path) for path in frames)
     found = segment(network, images, {0: scribble}, (config.height, config.width), config, loss)
     for path, labels in zip(frames, found, strict=True):

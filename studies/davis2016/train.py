@@ -2,7 +2,7 @@
 
 python studies/davis2016/train.py PACK OUT --rows full,pce,dense --device cuda --loaders 4
 
-PACK: DAVIS-2016's `fit` and `holdout` clips as `ssvos pack` leaves them (README.md). A row is a variant of recipe.yaml;
+PACK: DAVIS-2016's `fit` and `holdout` clips as `ssvos pack` leaves them (README.md). A row is a variant of the recipe;
 `dense` has the masks of all training clips, rendered and real, as targets. A row that was stopped goes on where it was;
 one that is done is left alone.
 """
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pack", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--recipe", type=Path, default=HERE / "recipe.yaml")
+    parser.add_argument("--recipe", type=Path, default=HERE / "recipe_cpu.yaml")
     parser.add_argument("--rows", default="pce,full,proximal,dense")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--loaders", default="0")
