@@ -119,6 +119,14 @@ def asked_workers() -> int | None:
     return int(asked) if asked else None
 
 
+def num_loaders() -> int:
+    """SSVOS_LOADERS: processes that read clips ahead for each training worker; 0, the default, reads in the step."""
+    asked = os.environ.get("SSVOS_LOADERS", "")
+    if asked and not asked.isdecimal():
+        raise ValueError(f"SSVOS_LOADERS: {asked!r} is not a number of processes; give 0, 1, 2, ...")
+    return int(asked or 0)
+
+
 def train_workers(batch_clips: int) -> Workers:
     """One worker a GPU, or two on CPUs; SSVOS_WORKERS sets another number. Inside `cluster()`.
 

@@ -18,9 +18,11 @@ class Keeper:
         self.rows: list[tuple[dict[str, float], str]] = []
         self.state = state
         self.is_new = False
+        self.fault = ""
 
     def put(self, metrics: dict[str, float], line: str, state: bytes | None) -> None:
         """An epoch's row, line and state; a state within an epoch, without a line; or a warning, a line alone."""
+        self._go_on()
         if line:
             self.rows.append((metrics, line))
         if state is not None:
@@ -33,7 +35,16 @@ class Keeper:
         return rows, state
 
     def latest(self) -> bytes | None:
+        self._go_on()
         return self.state
+
+    def stop(self, fault: str) -> None:
+        """The driver cannot keep what it is given: training on would be for nothing."""
+        self.fault = fault
+
+    def _go_on(self) -> None:
+        if self.fault:
+            raise OSError(self.fault)
 
 
 def start_keeper(state: bytes | None):
@@ -49,10 +60,13 @@ def start_keeper(state: bytes | None):
 def following(
     keeper, write: Callable[[bytes], None], on_row: Callable[[dict[str, float], str], None]
 ) -> Iterator[None]:
-    """While the block runs, and once more at its end: hand each epoch's row on, and the latest state to `write`."""
+    """While the block runs, and once more at its end: hand each epoch's row on, and the latest state to `write`.
+
+    Raises what `write` or `on_row` raised; the workers are stopped by it.
+    """
     import ray
 
-    done = threading.Event()
+    done, faults = threading.Event(), []
 
     def look() -> None:
         rows, state = ray.get(keeper.take.remote())
@@ -63,7 +77,12 @@ def following(
 
     def follow() -> None:
         while not done.wait(_POLL):
-            look()
+            try:
+                look()
+            except Exception as error:
+                faults.append(error)
+                keeper.stop.remote(str(error))
+                return
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -72,4 +91,6 @@ def following(
     finally:
         done.set()
         thread.join(timeout=60)
+        if faults:
+            raise faults[0]
         look()

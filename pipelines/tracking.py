@@ -5,27 +5,22 @@ import json
 import logging
 import os
 import re
-import sqlite3
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import quote
 
 import pyarrow as pa
 from PIL import Image
 
 from pipelines.acting import acting
-from ssvos.files import require_writable
+from pipelines.tracking_address import await_answer, home, require_database, silence, tracking_uri
 
 log = logging.getLogger(__name__)
 EXPERIMENT = "ssvos"
 SEARCHES = "ssvos-tune"
-_ANSWERS_WITHIN = 5.0  # seconds a tracking server has to answer before a stage begins
 _STEP_KEY = "epoch"
 _stage_began: int | None = None  # in milliseconds
 _NEEDED = ("torch", "numpy", "pydantic", "einops", "pillow", "opencv-python-headless", "scikit-image", "pyarrow", "av")
@@ -77,16 +72,12 @@ def require_store() -> None:
 
     uri = tracking_uri()
     if uri.startswith("sqlite:///"):
-        _require_database(uri, Path(uri.removeprefix("sqlite:///")))
-    if uri.startswith(("http://", "https://")):
-        try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWERS_WITHIN):
-                pass
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            raise ValueError(
-                f"MLFLOW_TRACKING_URI {uri}: no MLflow server answers there ({error}); start it, or unset the variable "
-                "to write to mlflow.db"
-            ) from error
+        require_database(uri, Path(uri.removeprefix("sqlite:///")))
+    if fault := silence():
+        raise ValueError(
+            f"MLFLOW_TRACKING_URI {uri}: no MLflow server answers there ({fault}); start it, or unset the variable "
+            "to write to mlflow.db"
+        )
     try:
         _experiment(_client(), EXPERIMENT)
     except (MlflowException, ImportError) as error:
@@ -97,26 +88,13 @@ def require_store() -> None:
         ) from error
 
 
-def _require_database(uri: str, path: Path) -> None:
-    """MLflow tries a database that it cannot open for minutes."""
-    try:
-        require_writable(path)
-    except OSError as error:
-        raise ValueError(f"MLFLOW_TRACKING_URI {uri}: {error}") from error
-    if not path.is_file():
-        return
-    try:
-        # for writing: a process that was killed within a transaction leaves one that must be rolled back first
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as database:
-            database.execute("PRAGMA schema_version")
-    except sqlite3.Error as error:
-        raise ValueError(f"MLFLOW_TRACKING_URI {uri}: {error}; move the file away or name another") from error
-
-
 def _client():
     """A client of the store at MLFLOW_TRACKING_URI, by default mlflow.db in the project's folder."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    # its own are minutes; a server that is away is waited for at the end
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient, set_tracking_uri
@@ -127,15 +105,6 @@ def _client():
     return MlflowClient(tracking_uri())
 
 
-def tracking_uri() -> str:
-    """DVC may run a stage in a temporary copy; DVC_ROOT still names the project, where people look for runs."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home() / 'mlflow.db'}"
-
-
-def _home() -> Path:
-    return Path(os.environ.get("DVC_ROOT") or ".").absolute()
-
-
 def _experiment(client, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
@@ -143,7 +112,7 @@ def _experiment(client, name: str) -> str:
     if found:
         return found.experiment_id
     # without an explicit place, a SQLite store puts artifacts wherever the first command happened to run
-    place = (_home() / "mlartifacts").as_uri() if tracking_uri().startswith("sqlite:") else None
+    place = (home() / "mlartifacts").as_uri() if tracking_uri().startswith("sqlite:") else None
     try:
         return client.create_experiment(name, artifact_location=place)
     except MlflowException:  # another process made it in between
@@ -181,7 +150,23 @@ def open_run(record: Record, run_id: str = "", parent: str = "", began: int | No
 
 
 def write(record: Record, run_id: str = "", parent: str = "") -> str:
-    """Write a whole record and end its run; with `run_id` the rest of a run that was opened before. Returns its id."""
+    """Write a whole record and end its run; with `run_id` the rest of a run that was opened before. Returns its id.
+
+    ValueError if the store does not take it, which is waited for.
+    """
+    from mlflow.exceptions import MlflowException
+
+    await_answer()
+    try:
+        return _write(record, run_id, parent)
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"MLFLOW_TRACKING_URI {tracking_uri()}: did not take the run ({reason}); start it, then the command again"
+        ) from error
+
+
+def _write(record: Record, run_id: str, parent: str) -> str:
     client = _client()
     run_id = open_run(record, run_id, parent, _stage_began)
     for key, value in record.tags.items():
@@ -238,11 +223,15 @@ def log_live(run_id: str, history: Sequence[Mapping[str, float]]) -> None:
     """Write epochs as they come; a store that fails now stops nothing: `write` brings what is missing at the end."""
     from mlflow.exceptions import MlflowException
 
+    fault = silence()
     try:
-        _log_history(run_id, history)
+        if not fault:
+            _log_history(run_id, history)
     except MlflowException as error:
+        fault = str(error).splitlines()[0]
+    if fault:
         step = int(history[-1][_STEP_KEY])
-        log.warning("MLflow did not take step %d (%s); it is written at the end", step, str(error).splitlines()[0])
+        log.warning("MLflow did not take step %d (%s); it is written at the end", step, fault)
 
 
 def _log_history(run_id: str, history: Sequence[Mapping[str, float]]) -> None:

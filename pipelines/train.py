@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines import tracking
-from pipelines.cluster import Workers, asked_workers, cluster, require_workers, train_workers
+from pipelines.cluster import Workers, asked_workers, cluster, num_loaders, require_workers, train_workers
 from pipelines.keeper import following, start_keeper
 from pipelines.params import Layout, flatten, read_params
 from pipelines.records import Records
@@ -32,6 +32,7 @@ def main() -> None:
     config = params.variant(args.variant)
     stage = getattr(config.train, args.stage)
     require_workers(stage.batch_clips // stage.accumulate)
+    loaders = num_loaders()
     require_storage()
     tracking.connect()
     layout = Layout(config.data.name)
@@ -52,6 +53,7 @@ def main() -> None:
         "stage": args.stage,
         "label": f"{args.variant} {args.stage}",
         "digest": digest,
+        "loaders": loaders,
     }
     with tracking.failing(run_id), tracked(job["label"], stage.epochs) as advance:
         if asked_workers() == 0:
@@ -168,6 +170,7 @@ def _train(
         device,
         report,
         resume,
+        num_loaders=job["loaders"],
         save=lambda progress: keep({}, "", partial(to_bytes, progress, job["digest"])),
         say=lambda line: keep({}, f"{job['label']}  {line}", None),
     )

@@ -1,6 +1,7 @@
 """Checkpoints: a file that rebuilds its own network, strictly, and never runs code when it is read."""
 
 import hashlib
+import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from ssvos.config import LossConfig, ModelConfig
-from ssvos.files import atomic_path
+from ssvos.files import write_bytes
 from ssvos.models.network import Network
 
 _FORMAT = "ssvos-checkpoint-1"
@@ -39,8 +40,11 @@ def save_checkpoint(path: Path, weights: dict[str, torch.Tensor], model: ModelCo
     """Write weights with the parameters that rebuild the network and what is known about them, atomically."""
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     content = {"format": _FORMAT, "model": model.model_dump(mode="json"), "about": about, "weights": weights}
-    with atomic_path(Path(path)) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)  # to a handle: given a path, torch writes the temporary name into the file
+    buffer = (
+        io.BytesIO()
+    )  # given a path, torch writes its temporary name into the file; on a full disk it names no fault
+    torch.save(content, buffer)
+    write_bytes(Path(path), buffer.getvalue())
 
 
 def load_checkpoint(path: str | Path) -> tuple[Network, CheckpointInfo]:

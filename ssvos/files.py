@@ -1,10 +1,13 @@
 """Writing a file whole or not at all, and saying why where it cannot be."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -13,7 +16,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     A reader never sees a half-written file, and an error leaves what stood there before. The temporary name
     keeps the suffix, because image and Parquet writers choose their format by it.
-    Raises OSError for a path that cannot be written.
+    Raises OSError for a path that cannot be written, or not to its end.
     """
     path = Path(path)
     try:
@@ -32,6 +35,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if path.is_dir():
             require_writable(path)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(
+            f"{path}: cannot be written to its end ({error.strerror}), what stood there before remains; make room"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -101,7 +101,7 @@ def make_plan(
     config = params.base
     _trial(params)  # a faulty search is found before anything is measured
     sources = count_sources(config)
-    workers = {name: machine.workers(getattr(config.train, name).batch_clips, asked_workers) for name in STAGES}
+    workers = {name: machine.workers(_at_once(getattr(config.train, name)), asked_workers) for name in STAGES}
     variants = {}
     show = tracked("measuring", len(params.variants)) if tracked else nullcontext(lambda: None)
     with _threads(machine, workers), show as advance:
@@ -198,7 +198,7 @@ class _Costs:
 
     def memory(self, stage: StageConfig, workers: int, on_gpu: bool) -> float:
         """Peak bytes of one worker."""
-        px = stage.batch_clips // workers * stage.height * stage.width
+        px = _at_once(stage) // workers * stage.height * stage.width
         tensors = self.probe.step_bytes(px, stage.clip_frames, self._regularized(stage))
         tensors += self.probe.state_bytes(stage.average > 0, workers > 1)
         return _GPU_OVERHEAD * tensors + _GPU_CONTEXT if on_gpu else _CPU_OVERHEAD * tensors + self.probe.resting
@@ -219,6 +219,11 @@ class _Costs:
 
     def _reading(self, stage: StageConfig) -> float:
         return reading_seconds((stage.height, stage.width), _own_size(self.sources), self.config.train.augment)
+
+
+def _at_once(stage: StageConfig) -> int:
+    """Clips that all workers together have in memory: a part of a batch that is accumulated."""
+    return stage.batch_clips // stage.accumulate
 
 
 def num_steps(stage: StageConfig) -> int:

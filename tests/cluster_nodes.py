@@ -57,14 +57,23 @@ class Machines:
         with open(here / "log", "w") as log:
             self.nodes[number] = subprocess.Popen(command, cwd=here, env=variables, stdout=log, stderr=log)
 
+    def processes(self, number: int) -> list[Path]:
+        found = subprocess.run(["ip", "netns", "pids", self.names[number]], capture_output=True, text=True, check=False)
+        return [Path("/proc") / pid for pid in found.stdout.split()]
+
+    def has(self, number: int, title: str) -> bool:
+        """Whether a process whose title begins like this runs there."""
+        found = False
+        for process in self.processes(number):
+            with suppress(OSError):
+                found |= (process / "cmdline").read_bytes().startswith(title.encode())
+        return found
+
     def kill(self, number: int) -> None:
         """All processes of a machine at once, as if its power had gone."""
-        pids = subprocess.run(
-            ["ip", "netns", "pids", self.names[number]], capture_output=True, text=True, check=False
-        ).stdout.split()
-        for pid in pids:
+        for process in self.processes(number):
             with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(int(process.name), signal.SIGKILL)
         self.nodes.pop(number).wait(timeout=30)
 
 

@@ -87,7 +87,7 @@ def database(tmp_path_factory) -> str:
 def place(whole, database, tmp_path, monkeypatch) -> Path:
     shutil.copytree(whole, tmp_path / "place", symlinks=True)
     monkeypatch.chdir(tmp_path / "place")
-    for name in ("RAY_ADDRESS", "SSVOS_STORAGE", "SSVOS_WORKERS", "SSVOS_DEBUG", "DVC_ROOT"):
+    for name in ("RAY_ADDRESS", "SSVOS_LOADERS", "SSVOS_STORAGE", "SSVOS_WORKERS", "SSVOS_DEBUG", "DVC_ROOT"):
         monkeypatch.setenv(name, "")  # as if it were unset, and what a test sets is taken back
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     return tmp_path / "place"
@@ -413,6 +413,7 @@ SURROUNDINGS = [
         "params.yaml: tune.algorithm: pbt copies states from machine to machine; set SSVOS_STORAGE",
     ),
     (STAGE1, server(SSVOS_WORKERS="two"), "SSVOS_WORKERS: 'two' is not a number of workers"),
+    (STAGE1, server(SSVOS_LOADERS="-1"), "SSVOS_LOADERS: '-1' is not a number of processes"),
     (STAGE1, server(SSVOS_WORKERS="999"), "SSVOS_WORKERS: 999 workers asked for, there are"),
     # of a cluster, which is not asked: how many CPUs there are here does not matter
     (STAGE1, server(SSVOS_WORKERS="3", RAY_ADDRESS=CLOSED), "a batch of 2 clips cannot be shared by 3"),

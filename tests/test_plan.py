@@ -118,6 +118,8 @@ def test_memory_is_activations_and_state(tiny_config):
     assert costs(tiny_config).memory(averaged, 2, on_gpu=False) == pytest.approx(1.2 * tensors + 7)
     alone = 40000 * (5 * 200 + 300) + 4 * (1000 + 3 * 600)
     assert costs(tiny_config).memory(STAGE, 1, on_gpu=True) == pytest.approx(1.1 * alone + 6e8)
+    in_parts = STAGE.model_copy(update={"batch_clips": 4 * STAGE.batch_clips, "accumulate": 4})
+    assert costs(tiny_config).memory(in_parts, 1, on_gpu=True) == pytest.approx(1.1 * alone + 6e8)
 
 
 def test_videos_are_counted_as_prepare_shares_them_out(tiny_data):

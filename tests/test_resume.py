@@ -382,6 +382,17 @@ def test_a_stage_of_the_pipeline_goes_on_within_an_epoch(place, monkeypatch, cap
     assert "loss" in columns and not {"clips_per_second", "data_wait_share", "peak_memory_gb"} & {*columns}
 
 
+def test_clips_read_ahead_by_another_process_train_the_same_bytes(place, monkeypatch):
+    from pipelines import train
+
+    made = []
+    for loaders in ("0", "1"):
+        monkeypatch.setenv("SSVOS_LOADERS", loaders)
+        train.main()
+        made.append(Path("runs/tiny/pce/stage1/checkpoint.pt").read_bytes())
+    assert made[0] == made[1]
+
+
 def test_a_stage_begins_with_the_checkpoint_that_it_names(place):
     from pipelines import train
 
