@@ -5,7 +5,7 @@
 Every part is a process of its own with a limit of seconds; one that fails or takes too long is written down with its
 last lines, and the next one runs; limits grow with `--seconds`. The tests and the counting of compiled graphs, which
 take no times that count, run beside each other at first. In `--out`: one JSON file a script, as docs/speed.md's tables
-read them from benchmarks/results, and cuda_check.json, which says how each part went.
+read them from benchmarks/results, and check_cuda.json, which says how each part went.
 """
 
 import argparse
@@ -161,7 +161,7 @@ def main() -> None:
         for run in [Run(name, every[name], args, left) for name in names]:
             summary["parts"][run.name] = run.finish()
             keep(run, args.out)
-        (args.out / "cuda_check.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (args.out / "check_cuda.json").write_text(json.dumps(summary, indent=2) + "\n")
     for name, part in summary["parts"].items():
         print(f"{name}: {part['status']}", *part.get("last_lines", [])[-25:], sep="\n    ")
     print(f"{time.perf_counter() - began:.0f} s; results in {args.out}")
