@@ -220,6 +220,18 @@ class AppearanceConfig(FrozenConfig):
     output: Literal["log_scores", "mean_log_scores", "log_posteriors", "posteriors"] = "log_scores"
 
 
+class MemoryConfig(FrozenConfig):
+    """Memory of labelled cells, beyond the paper: every cell reads what those most like it were labelled.
+
+    channels: of the keys that are compared (0: no memory). frames: how many recent frames are remembered besides the
+    first one's strokes. confident: a recent frame's cells count where foreground or background has this probability.
+    """
+
+    channels: Annotated[int, Field(ge=0)] = 0
+    frames: Annotated[int, Field(ge=0)] = 1
+    confident: Fraction = 0.8
+
+
 class ModelConfig(FrozenConfig):
     """The network's parts and widths (A-GAME's for ResNet-101).
 
@@ -230,6 +242,7 @@ class ModelConfig(FrozenConfig):
     backbone: BackboneConfig = BackboneConfig()
     attention: AttentionConfig = AttentionConfig()
     appearance: AppearanceConfig = AppearanceConfig()
+    memory: MemoryConfig = MemoryConfig()
     propagation_channels: Count = 512
     fusion_channels: Count = 512
     encoding_channels: Count = 128

@@ -147,6 +147,13 @@ MUTATIONS = (
         "return scale * x + rearrange(",
         ("tests/models/test_attention.py",),
     ),
+    Mutation(
+        "recent cells remembered where they are in doubt as well",
+        "ssvos/models/memory.py",
+        "labels = _columns(probs * (probs.amax(dim=1, keepdim=True) >= self.config.confident))",
+        "labels = _columns(probs)",
+        ("tests/models/test_memory.py",),
+    ),
 )
 
 

@@ -11,23 +11,37 @@ from ssvos.models.loop_conv import LoopConv
 class Fusion(nn.Module):
     """Joins propagation features and appearance scores into the coarse mask encoding and the coarse mask.
 
-    shallow: whether there are appearance scores at stride 4 as well.
+    shallow: whether there are appearance scores at stride 4 as well. readouts: channels of what a memory says.
     """
 
-    def __init__(self, propagation_channels: int, channels: int, encoding_channels: int, shallow: bool = False):
+    def __init__(
+        self,
+        propagation_channels: int,
+        channels: int,
+        encoding_channels: int,
+        shallow: bool = False,
+        readouts: int = 0,
+    ):
         super().__init__()
-        num_scores = NUM_COMPONENTS * (2 if shallow else 1)
+        num_scores = NUM_COMPONENTS * (2 if shallow else 1) + readouts
         self.join = LoopConv(propagation_channels + num_scores, channels, 3, 1, 1)
         self.encode = nn.Conv2d(channels, encoding_channels, 1)
         self.classify = nn.Conv2d(encoding_channels, 2, 3, 1, 1)
 
     def forward(
-        self, propagated: Tensor, scores: Tensor, shallow_scores: Tensor | None = None
+        self,
+        propagated: Tensor,
+        scores: Tensor,
+        shallow_scores: Tensor | None = None,
+        readouts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(N, P, h, w), (N, 4, h, w), maybe (N, 4, H/4, W/4) -> encoding (N, E, h, w), coarse logits (N, 2, h, w)."""
+        """(N, P, h, w), (N, 4, h, w), maybe (N, 4, H/4, W/4) and (N, R, h, w) -> encoding (N, E, h, w), coarse logits
+        (N, 2, h, w)."""
         parts = [propagated, scores]
         if shallow_scores is not None:
             parts.append(adaptive_avg_pool2d(shallow_scores, propagated.shape[-2:]))
+        if readouts is not None:
+            parts.append(readouts)
         x = relu(self.join(torch.cat(parts, dim=1)))
         encoding = relu(self.encode(x))
         return encoding, self.classify(encoding)

@@ -15,6 +15,7 @@ from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
 from ssvos.models.backbone import IMAGENET_MEAN, IMAGENET_STD, ResNet, Trunk, load_published
 from ssvos.models.decoder import Fusion, Upsampling
 from ssvos.models.loop_conv import LoopConv, unrolled
+from ssvos.models.memory import Memory, Remembered
 from ssvos.models.propagation import Propagation
 from ssvos.models.rivals import RIVALS
 
@@ -31,11 +32,12 @@ class ClipPrediction(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What a frame gives each of N objects before its state is asked: appearance features (N, D, h, w), and the frame's
-    share of mask propagation (N, P, h, w)."""
+    """What a frame gives each of N objects before its state is asked: appearance features (N, D, h, w), the frame's
+    share of mask propagation (N, P, h, w), and keys for the memory (N, K, h, w), if there is one."""
 
     projected: Tensor
     reduced: Tensor
+    keys: Tensor | None
 
 
 class Detail(NamedTuple):
@@ -53,6 +55,7 @@ class State(NamedTuple):
     owner: index of each object's image in the batch of frames, (N,); None: one object an image, in order. strokes: what
     is attended to. mask: previous coarse mask as probabilities, (N, 2, h, w). first: the initial frame's features and
     labels as mask propagation takes them, (N, P, h, w). shallow: Gaussians of the shallow appearance model, if any.
+    remembered: labelled cells, if the network has a memory.
     """
 
     owner: Tensor | None
@@ -61,6 +64,7 @@ class State(NamedTuple):
     mask: Tensor
     first: Tensor
     shallow: Gaussians | None
+    remembered: Remembered | None
 
 
 class Outcome(NamedTuple):
@@ -110,8 +114,12 @@ class Network(nn.Module):
         self.propagation = Propagation(last, config.propagation_channels)
         self.appearance = Appearance(last, config.appearance)
         shallow = config.appearance.shallow
+        readouts = 0
+        if config.memory.channels:
+            self.memory = Memory(last, config.memory)
+            readouts = self.memory.num_readouts
         self.fusion = Fusion(
-            config.propagation_channels, config.fusion_channels, config.encoding_channels, bool(shallow)
+            config.propagation_channels, config.fusion_channels, config.encoding_channels, bool(shallow), readouts
         )
         self.upsampling = Upsampling(config.encoding_channels, channels["layer2"], channels["layer1"], bool(shallow))
         heads = [self.propagation, self.appearance, self.fusion, self.upsampling]
@@ -119,6 +127,8 @@ class Network(nn.Module):
             small = config.appearance.model_copy(update={"channels": shallow})
             self.shallow_appearance = Appearance(channels["layer1"] + 3, small)
             heads.append(self.shallow_appearance)
+        if readouts:
+            heads.append(self.memory)
         for head in heads:
             _initialise(head)
         # convolutions would turn their weights round at every call, and the gradients of these
@@ -252,7 +262,8 @@ class Network(nn.Module):
         return union.index_add(0, owner, cells.long()) > 0
 
     def _see(self, features: Tensor) -> Sight:
-        return Sight(self.appearance.embed(features), self.propagation.reduce_features(features))
+        keys = self.memory.embed(features) if self.config.memory.channels else None
+        return Sight(self.appearance.embed(features), self.propagation.reduce_features(features), keys)
 
     def _detail(self, trunk: Trunk) -> Detail:
         embedded = None
@@ -270,7 +281,11 @@ class Network(nn.Module):
         if detail.embedded is not None:
             finer = cell_shares(scribble, _FINE_STRIDE).to(detail.embedded.dtype)
             shallow = self.shallow_appearance.fit(detail.embedded, finer)
-        return State(owner, strokes, gaussians, shares, self.propagation.reduce_first(features, shares), shallow)
+        remembered = None
+        if self.config.memory.channels:
+            remembered = self.memory.start(self.memory.embed(features), shares)
+        first = self.propagation.reduce_first(features, shares)
+        return State(owner, strokes, gaussians, shares, first, shallow, remembered)
 
     def _advance(self, sight: Sight, trunk: Trunk, detail: Detail, state: State) -> tuple[Outcome, State]:
         scores = self.appearance.score(sight.projected, state.gaussians)
@@ -278,7 +293,10 @@ class Network(nn.Module):
         if state.shallow is not None:
             shallow_scores = self.shallow_appearance.score(detail.embedded, state.shallow)
         propagated = self.propagation(sight.reduced, state.first, state.mask)
-        encoding, coarse = self.fusion(propagated, scores, shallow_scores)
+        readouts = None
+        if state.remembered is not None:
+            readouts = self.memory.read(sight.keys, state.remembered)
+        encoding, coarse = self.fusion(propagated, scores, shallow_scores, readouts)
         fine, probs = None, coarse.softmax(dim=1)
         if self.config.state == "fine":
             fine = self.upsampling(encoding, detail.s8, detail.s4, shallow_scores)
@@ -288,13 +306,15 @@ class Network(nn.Module):
     def _updated(self, state: State, sight: Sight, trunk: Trunk, detail: Detail, probs: Tensor) -> State:
         """The state after a frame whose coarse mask is `probs`, (N, 2, h, w)."""
         gaussians = self.appearance.update(state.gaussians, sight.projected, probs)
-        strokes, shallow = state.strokes, None
+        strokes, shallow, remembered = state.strokes, None, None
         if self.follows_previous:
             strokes = self._confident(trunk, probs, state.owner)
         if state.shallow is not None:
             finer = interpolate(probs, size=detail.embedded.shape[-2:], mode="bilinear", align_corners=False)
             shallow = self.shallow_appearance.update(state.shallow, detail.embedded, finer)
-        return state._replace(strokes=strokes, gaussians=gaussians, mask=probs, shallow=shallow)
+        if state.remembered is not None:
+            remembered = self.memory.update(state.remembered, sight.keys, probs)
+        return state._replace(strokes=strokes, gaussians=gaussians, mask=probs, shallow=shallow, remembered=remembered)
 
 
 def _initialise(head: nn.Module) -> None:

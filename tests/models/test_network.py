@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import TINY_MODEL, make_network
 
-from ssvos.config import AttentionConfig
+from ssvos.config import AttentionConfig, MemoryConfig
 from ssvos.models.backbone import Trunk
 from ssvos.models.network import Network, cell_shares, cells_with_stroke, upsample_coarse
 
@@ -176,6 +176,78 @@ def test_shallow_appearance_is_of_colours_and_follows_the_object():
     assert {name.split(".")[0] for name in names} == {"shallow_appearance", "upsampling"}
 
 
+def remembering(frames: int = 2, **changes) -> Network:
+    """With a memory; its untrained masks, all near 0.5, count as sure."""
+    return make_network(memory=MemoryConfig(channels=6, frames=frames, confident=0.0), **changes)
+
+
+@pytest.mark.parametrize("state", ["coarse", "fine"])
+@pytest.mark.parametrize("frames", [0, 2])
+@pytest.mark.parametrize("attention", [{}, {"keys": "shared"}, {"source": "previous", "confident": 0.5}])
+def test_with_a_memory_a_clip_equals_its_frames_one_by_one(state, frames, attention):
+    network = remembering(frames, state=state, attention=AttentionConfig(**attention), backbone=at_stride(8))
+    images, scribble = clip(45, 59, length=4, batch=2), scribbles(45, 59, 2)
+    with torch.no_grad():
+        whole = network(images, scribble)
+        fine, coarse = stepwise(network, images, scribble)
+    torch.testing.assert_close(whole.logits, fine, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(whole.coarse_logits, coarse, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keys", ["per_object", "shared"])
+def test_with_a_memory_owner_says_which_image_an_object_is_on(keys):
+    network = remembering(attention=AttentionConfig(keys=keys))
+    frames, scribble = clip(48, 64, batch=2), scribbles(48, 64, 3)
+    owner = torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        mixed, _ = stepwise(network, frames, scribble, owner)
+        for image in range(2):
+            here = owner == image
+            alone, _ = stepwise(
+                network, frames[image : image + 1], scribble[here], torch.zeros(int(here.sum()), dtype=torch.int64)
+            )
+            torch.testing.assert_close(mixed[here], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_memory_that_is_kept_goes_on_where_it_was():
+    """As exact as if the video had not been left: with a state that was written and read again."""
+    network = remembering()
+    frames, scribble = clip(48, 64, length=5), scribbles(48, 64, 1)
+    with torch.no_grad():
+        state, given = network.begin(network.encode(frames[:, 0]), scribble), []
+        for t in range(5):
+            if t == 3:
+                remembered = type(state.remembered)(*(type(c)(*(x.clone() for x in c)) for c in state.remembered))
+                state = state._replace(mask=state.mask.clone(), remembered=remembered)
+            logits, _, state = network.step(network.encode(frames[:, t]), state)
+            given.append(logits)
+        torch.testing.assert_close(torch.stack(given, 1), stepwise(network, frames, scribble)[0], atol=0, rtol=0)
+        sizes = [tuple(x.shape) for cells in state.remembered for x in cells]
+        _, _, later = network.step(network.encode(frames[:, 0]), state)
+    assert sizes == [tuple(x.shape) for cells in later.remembered for x in cells]
+
+
+def test_without_a_memory_there_is_none_and_with_one_all_of_it_is_trained():
+    """The last frame alone: its gradient comes to the memory's keys of all frames before."""
+    without, network = make_network(), remembering()
+    names = network.state_dict().keys() - without.state_dict().keys()
+    assert names == {"memory.project.weight", "memory.project.bias", "memory.sharpness"}
+    assert network.fusion.join.in_channels == without.fusion.join.in_channels + 8
+    assert make_network(memory=MemoryConfig(frames=3)).state_dict().keys() == without.state_dict().keys()
+    network(clip(48, 64), scribbles(48, 64, 1)).logits[:, -1].square().sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in network.memory.parameters())
+
+
+def test_the_memory_carries_gradients_to_earlier_frames():
+    """With the previous mask and the Gaussians' update off, frame 1 reaches frame 2 by the memory alone."""
+    network = remembering(1, appearance=TINY_MODEL.appearance.model_copy(update={"update_rate": 0.0}))
+    with torch.no_grad():
+        network.propagation.reduce.weight[:, -4:-2] = 0
+    frames = clip(48, 64).requires_grad_()
+    network(frames, scribbles(48, 64, 1)).logits[:, 2].square().sum().backward()
+    assert all(frames.grad[:, t].abs().max() > 0 for t in range(3))
+
+
 def last_layer(network: Network, trunk: Trunk) -> torch.Tensor:
     return network.backbone.layer4(trunk.deep)
 
@@ -246,9 +318,11 @@ def test_gradients_flow_through_the_recurrence_to_earlier_frames(carrier):
     assert all(frames.grad[:, t].abs().max() > 0 for t in range(3))
 
 
+@pytest.mark.parametrize("confident", [0.0, 1.0])
+@pytest.mark.parametrize("channels", [0, 6])
 @pytest.mark.parametrize("label", [0, 1, 255])
-def test_a_scribble_of_one_label_alone_gives_finite_predictions_and_gradients(label):
-    network = make_network()
+def test_a_scribble_of_one_label_alone_gives_finite_predictions_and_gradients(label, channels, confident):
+    network = make_network(memory=MemoryConfig(channels=channels, confident=confident))
     scribble = torch.full((1, 48, 64), label, dtype=torch.uint8)
     prediction = network(clip(48, 64), scribble)
     prediction.logits.square().mean().backward()
@@ -293,12 +367,13 @@ def test_encode_gives_what_all_objects_share():
     assert [tuple(f.shape[-2:]) for f in trunk] == [(12, 16), (6, 8), (3, 4), (12, 16)]
 
 
+@pytest.mark.parametrize("channels", [0, 6])
 @pytest.mark.parametrize("attention", [{}, {"source": "previous"}, {"kind": "criss_cross"}])
-def test_a_compiled_step_is_one_graph_for_all_frames(attention):
+def test_a_compiled_step_is_one_graph_for_all_frames(attention, channels):
     """`fullgraph` makes a graph break an error; a second frame of the same video must not compile anything again."""
     torch._dynamo.reset()
     graphs = []
-    network = make_network(attention=AttentionConfig(**attention)).eval()
+    network = make_network(attention=AttentionConfig(**attention), memory=MemoryConfig(channels=channels)).eval()
     step = torch.compile(network.step, backend=lambda graph, _: graphs.append(graph) or graph, fullgraph=True)
     frames, both = clip(48, 64, length=4), torch.zeros(2, dtype=torch.int64)
     with torch.no_grad():
@@ -311,10 +386,11 @@ def test_a_compiled_step_is_one_graph_for_all_frames(attention):
     assert numbers == ([1, 2, 2, 2] if attention.get("source") == "previous" else [1, 1, 1, 1])
 
 
-def test_a_compiled_clip_is_one_graph_whatever_its_strokes():
+@pytest.mark.parametrize("channels", [0, 6])
+def test_a_compiled_clip_is_one_graph_whatever_its_strokes(channels):
     torch._dynamo.reset()
     graphs = []
-    network = make_network()
+    network = make_network(memory=MemoryConfig(channels=channels))
     compiled = torch.compile(network, backend=lambda graph, _: graphs.append(graph) or graph, fullgraph=True)
     short = scribbles(48, 64, 1)
     short[short == 1], short[:, 20, 20:24] = 255, 1
@@ -325,8 +401,10 @@ def test_a_compiled_clip_is_one_graph_whatever_its_strokes():
 
 
 @pytest.mark.parametrize("shallow", [0, 6])
-def test_in_bfloat16_the_gaussians_stay_exact_and_the_masks_close(shallow):
-    network = make_network(appearance=TINY_MODEL.appearance.model_copy(update={"shallow": shallow}))
+@pytest.mark.parametrize("channels", [0, 6])
+def test_in_bfloat16_the_gaussians_stay_exact_and_the_masks_close(shallow, channels):
+    appearance = TINY_MODEL.appearance.model_copy(update={"shallow": shallow})
+    network = make_network(appearance=appearance, memory=MemoryConfig(channels=channels, confident=0.0))
     frames, scribble = clip(48, 64), scribbles(48, 64, 1)
     exact = network(frames, scribble).logits
     with torch.autocast("cpu", torch.bfloat16):
