@@ -4,6 +4,7 @@
 # make repro DATA=demo     back to the embedded data set
 # make study STUDY=table3  a study of studies/, on request: hours, see docs/studies.md
 # make test                the test suite
+# make faults              kill workers, drivers and machines for real, and go on: ten minutes on idle cores
 # make mutations           break the method line by line, and see a test fall each time
 # make bench-smallest      every benchmark in seconds: do they run; docs/speed.md has what was measured
 # What is asked for is written to params.yaml; one that was changed by hand is kept as params.yaml.orig.
@@ -14,7 +15,7 @@ READY := $(VENV)/.ready
 # stages are run by DVC through the shell: they must find this environment's python
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro study study-named test mutations bench-smallest setup
+.PHONY: repro study study-named test faults mutations bench-smallest setup
 
 setup: $(READY)
 
@@ -50,6 +51,9 @@ study-named:
 
 test: setup
 	python -m pytest -n 2 --dist loadfile
+
+faults: setup
+	SSVOS_FAULTS=1 python -m pytest tests/test_faults.py tests/test_pipeline.py
 
 mutations: setup
 	python tests/mutations.py
