@@ -1,6 +1,7 @@
 """The real pipeline, tiny: DVC runs the stages, Ray Data scribbles and predicts, Ray Train trains with two workers."""
 
 import json
+import os
 import shutil
 import sys
 
