@@ -51,8 +51,8 @@ MUTATIONS = (
     Mutation(
         "variance (4) without its square",
         "ssvos/models/appearance.py",
-        "spread = square - 2 * shifted * first + flat_weights.sum(dim=2)[..., None] * shifted**2",
-        "spread = first - flat_weights.sum(dim=2)[..., None] * shifted",
+        "spread = square - 2 * shifted * first + mass * shifted**2",
+        "spread = first - mass * shifted",
         ("tests/models/test_appearance.py",),
     ),
     Mutation(
