@@ -282,7 +282,7 @@ def pack(
 
     Example: ssvos pack fit.yaml packed/ --height 240
     """
-    from ssvos.fit_file import pack_from_file
+    from ssvos.pack_file import pack_from_file
 
     typer.echo(pack_from_file(config, out, height, quality, _tracked))
 

@@ -45,6 +45,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `path` once it is whole; after an error nothing of it is left.
+
+    Raises FileExistsError if `path` is there already.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path}: is there already; name a new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent) as temporary:
+        folder = Path(temporary) / path.name
+        folder.mkdir()
+        yield folder
+        os.rename(folder, path)
+
+
 def require_writable(path: Path) -> None:
     """OSError that says why `path` could not be written; nothing is made, so that work may be refused before it begins.
 

@@ -1,18 +1,15 @@
 """`ssvos fit`: one training stage from one YAML file, with PyTorch alone."""
 
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 
 import pyarrow as pa
-from ruamel.yaml import YAML
 
 from ssvos.config import Config, FitConfig, FitFile, parse, read_yaml
 from ssvos.data.index import labelled_frames, read_index, write_index
-from ssvos.data.packing import pack
 from ssvos.data.preparation import Tracked, prepare, source_roots
 from ssvos.device import choose_device, require_precision
-from ssvos.files import require_writable, write_bytes, write_text
+from ssvos.files import require_writable
 from ssvos.progress import EpochReport, Kept, Progress, run_digest, to_bytes
 from ssvos.run_folder import write_run
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
@@ -36,7 +33,7 @@ def fit_from_file(
     (ssvos.config.FitConfig), whose paths count from the file's folder. All that is given is read before anything is
     written.
     """
-    request, config = _read(path)
+    request, config = read_fit_file(path)
     folder = path.parent.absolute()
     out = folder / request.out
     stage, place = getattr(config.train, request.stage), choose_device(device)
@@ -74,39 +71,8 @@ def fit_from_file(
     return checkpoint
 
 
-def pack_from_file(path: Path, out: Path, height: int, quality: int, tracked: Tracked) -> Path:
-    """Pack what the stage of a YAML file reads into the folder `out`; returns the YAML file in it, ready for
-    `fit_from_file` wherever the folder is taken.
-
-    Raises FileExistsError for a folder that is there already.
-    """
-    request, config = _read(path)
-    if out.exists():
-        raise FileExistsError(f"{out}: is there already; name a new folder")
-    base, given = path.parent.absolute(), request.start or getattr(config.train, request.stage).start
-    start = (base / Path(given).expanduser()).read_bytes() if given else b""
-    to = source_roots(config, out / "embedded", base) | {
-        source.name: out.absolute() / source.name for source in config.data.sources if source.layout != "embedded"
-    }
-    # embedded clips are made where they are packed, and written over by themselves
-    made = source_roots(config, out / "embedded", base)
-    index = read_index(base / request.index) if request.index else prepare(config, made, tracked)
-    roots = source_roots(config, (base / request.index).parent / "embedded", base) if request.index else made
-    pack(index, roots, config.scribbles, out, to, height, quality, tracked)
-    values = config.model_dump(mode="json")
-    for source in values["data"]["sources"]:
-        source["root"] = "" if source["layout"] == "embedded" else source["name"]
-    values["fit"] = {"stage": request.stage, "out": "run", "index": "index.parquet", "scribbles": "scribbles.parquet"}
-    if start:
-        write_bytes(out / "start.pt", start)
-        values["fit"]["start"] = "start.pt"
-    text = StringIO()
-    YAML(typ="safe").dump(values, text)
-    write_text(out / "fit.yaml", text.getvalue())
-    return out / "fit.yaml"
-
-
-def _read(path: Path) -> tuple[FitConfig, Config]:
+def read_fit_file(path: Path) -> tuple[FitConfig, Config]:
+    """The fit that a YAML file asks for and its parameters, `variants` left out of account."""
     values = read_yaml(path)
     values.pop("variants", None)
     settings = parse(FitFile, values, path)

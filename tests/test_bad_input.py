@@ -465,6 +465,16 @@ LATER = [
         lambda: edit("fit.yaml", train={"stage1": {"weights": {"s": 0.0}}}),
         "weights: leave no source to train on in this stage",
     ),
+    (
+        "ssvos pack fit.yaml new",
+        lambda: edit(
+            "fit.yaml",
+            data={
+                "sources": [{"name": "m", "layout": "embedded"}, {"name": "embedded", "layout": "davis", "root": "set"}]
+            },
+        ),
+        "data.sources: embedded is the rendered clips' folder in a pack; rename that source",
+    ),
     ("ssvos pack fit.yaml set", lambda: None, "set: is there already; name a new folder"),
     (FIT, lambda: state_of_another("fit.yaml"), ".pt: the state of a run with other parameters or data"),
     (FIT, lambda: shutil.copy("params.yaml", "fit.yaml"), "fit.yaml: fit: missing, add it"),

@@ -63,3 +63,43 @@ def test_a_folder_that_is_there_is_not_written_into(packed):
     result = CliRunner().invoke(app, ["pack", str(packed / "fit.yaml"), str(packed)])
     assert isinstance(result.exception, FileExistsError) and "is there already" in str(result.exception)
     assert sorted(packed.rglob("*")) == before
+
+
+def test_a_fault_in_the_data_leaves_no_pack(tiny_data, tmp_path):
+    (root,) = tiny_data.roots.values()
+    shutil.copytree(root, tmp_path / "clips")
+    next((tmp_path / "clips/JPEGImages").rglob("*.jpg")).write_bytes(b"no")
+    values = tiny_data.config.model_dump(mode="json")
+    values["data"]["sources"][0] |= {"layout": "davis", "root": "clips"}
+    values["fit"] = {"stage": "stage1", "out": "run"}
+    with open(tmp_path / "fit.yaml", "w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(values, file)
+    result = CliRunner().invoke(app, ["pack", str(tmp_path / "fit.yaml"), str(tmp_path / "packed")])
+    assert result.exit_code and "not a readable image" in str(result.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "fit.yaml"]
+
+
+def test_rendered_clips_are_packed_and_train(unlimited_file):
+    folder = unlimited_file.parent
+    result = CliRunner().invoke(app, ["pack", str(unlimited_file), str(folder / "packed"), "--height", "24"])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (folder / "packed").iterdir()} == {
+        "embedded",
+        "fit.yaml",
+        "index.parquet",
+        "scribbles.parquet",
+    }
+    result = CliRunner().invoke(app, ["fit", str(folder / "packed/fit.yaml"), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture
+def unlimited_file(tiny_data, tmp_path):
+    """A fit on the tiny data set, its training clips without end."""
+    values = tiny_data.config.model_dump(mode="json")
+    values["data"]["sources"][0] |= {"unlimited": True}
+    values["train"]["stage1"] |= {"epochs": 1, "clips_per_epoch": 2}
+    values["fit"] = {"stage": "stage1", "out": "run"}
+    with open(tmp_path / "fit.yaml", "w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(values, file)
+    return tmp_path / "fit.yaml"
