@@ -58,7 +58,8 @@ def _data(plan: RunPlan) -> list[tuple[str, str]]:
         height, width = counts.size
         lines += [("data", f"{source.name}: {where}, {counts.num_frames} frames of {height}x{width}")]
         chosen_from = plan.params.base.data.holdout_split or f"of {source.train}"
-        text = f"{len(counts.train)} videos of {source.train} to train on, "
+        text = "clips without end" if source.unlimited else f"{len(counts.train)} videos of {source.train}"
+        text += " to train on, "
         text += (
             f"{len(counts.holdout)} held out ({chosen_from}) to choose the checkpoint, "
             f"{len(counts.judged)} of {source.val} to judge"

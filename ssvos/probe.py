@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ssvos.config import AugmentConfig, Config
+from ssvos.config import AugmentConfig, Config, LossConfig
 from ssvos.data.augment import draw_variation, resize_frame, resize_scribble
 from ssvos.inference import segment
-from ssvos.labels import decode_labels, encode_labels
+from ssvos.labels import UNLABELLED, decode_labels, encode_labels
 from ssvos.losses.dense_crf import regularizer
-from ssvos.losses.joint import joint_loss
+from ssvos.losses.joint import has_regularizer, joint_loss
+from ssvos.losses.proximal import proximal_loss
 from ssvos.machine import resident_bytes
 from ssvos.models.network import STRIDE, Network
 from ssvos.refinement import refine
@@ -53,9 +54,9 @@ class Line(NamedTuple):
 class Probe:
     """Costs of one network and loss. `px` is the number of pixels of all clips of a batch at one point of time.
 
-    training: seconds a frame of `px`, forward and backward; regularizer: those of a regularised frame on top, against
-    px ** power. update: seconds of an optimizer step. segmenting: seconds a frame of `px` with all objects;
-    refining: on top of it, of the masks that are given out.
+    training: seconds a frame of `px`, forward and backward; regularizer: those of a regularised frame on top, its
+    proximal loss among them, against px ** power. update: seconds of an optimizer step. segmenting: seconds a frame of
+    `px` with all objects; refining: on top of it, of the masks that are given out.
     saved: bytes a frame of `px` keeps for the backward pass; regularizer_saved: those of a regularised one on top.
     resting: bytes a process holds besides the network when all its libraries are loaded. parameters, trainable: counts.
     """
@@ -93,7 +94,9 @@ def probe(config: Config, size: tuple[int, int], source: tuple[int, int], object
     """
     torch.set_flush_denormal(True)
     network = Network(config.model).to(device)
-    plain = config.model_copy(update={"loss": config.loss.model_copy(update={"regularizer": "none"})})
+    loss = config.loss
+    without_terms = {"regularizer": "none", "proximal": loss.proximal.model_copy(update={"weight": 0.0})}
+    plain = config.model_copy(update={"loss": loss.model_copy(update=without_terms)})
     small = _scaled(size, _SMALL_SIDE / size[0])
     _Step(network, plain, small, 0, device).bytes()  # the first step of all sets kernels up
     first = _Step(network, plain, small, 0, device).measure()
@@ -102,9 +105,9 @@ def probe(config: Config, size: tuple[int, int], source: tuple[int, int], object
     sizes = (small, _larger(small, size, first.seconds))
     without = (first, _Step(network, plain, sizes[1], 0, device).measure())
     px = tuple(height * width for height, width in sizes)
-    power = 2 if config.loss.filter == "exact" else 1
+    power = _power(loss)
     energy = energy_saved = Line(0.0, 0.0)
-    if config.loss.regularizer != "none" and config.loss.weight > 0:
+    if has_regularizer(loss) or loss.proximal.weight > 0:
         extra = [_Step(network, config, s, 1, device).bytes() - w.bytes for s, w in zip(sizes, without, strict=True)]
         raised = tuple(n**power for n in px)
         energy = Line.through(raised, tuple(_regularizer_seconds(config, s, device) for s in sizes))
@@ -201,10 +204,22 @@ class _Step:
         return sum(found.values()) + FRAMES * _LOSS_BYTES * self.size[0] * self.size[1] + self._lattice_bytes()
 
     def _lattice_bytes(self) -> float:
-        """The lattice of the regularised frames: it is built without gradient, so no saved tensor shows it."""
-        loss = self.config.loss
-        points = self.regularized * self.size[0] * self.size[1] * loss.scale**2
-        return _LATTICE_BYTES * points if loss.filter == "lattice" else 0.0
+        """What the filters of the regularised frames hold: they are built without gradient, so that no saved tensor
+        shows it. That of the regularizer and that of the proximal loss are there one after the other."""
+        loss, pixels = self.config.loss, self.size[0] * self.size[1]
+        held = [0.0]
+        if has_regularizer(loss) and loss.filter == "lattice":
+            held.append(_LATTICE_BYTES * pixels * loss.scale**2)
+        if loss.proximal.weight > 0:
+            points = pixels * loss.proximal.scale**2
+            held.append(_LATTICE_BYTES * points if loss.proximal.filter == "lattice" else 4 * points**2)
+        return self.regularized * max(held)
+
+
+def _power(loss: LossConfig) -> int:
+    """With which power of the number of pixels the terms of regularised frames grow."""
+    filters = [loss.filter] * has_regularizer(loss) + [loss.proximal.filter] * (loss.proximal.weight > 0)
+    return 2 if "exact" in filters else 1
 
 
 def _regularizer_seconds(config: Config, size: tuple[int, int], device: torch.device) -> float:
@@ -212,8 +227,15 @@ def _regularizer_seconds(config: Config, size: tuple[int, int], device: torch.de
     frame = torch.from_numpy(smooth_frames(size)[:1]).to(device).permute(0, 3, 1, 2).float() / 255
     logits = torch.zeros(1, 2, *size, device=device, requires_grad=True)
 
+    unlabelled = torch.full((1, *size), UNLABELLED, dtype=torch.uint8, device=device)
+
     def work() -> None:
-        regularizer(logits.softmax(dim=1), frame, config.loss).backward()
+        total = logits.sum() * 0
+        if has_regularizer(config.loss):
+            total = total + regularizer(logits.softmax(dim=1), frame, config.loss)
+        if config.loss.proximal.weight > 0:
+            total = total + proximal_loss(logits, frame, unlabelled, config.loss.proximal)
+        total.backward()
 
     return _seconds(work, device)
 

@@ -159,6 +159,22 @@ def saved_bytes(network: Network, height: int, width: int) -> int:
     return sum(count for place, count in found.items() if place not in weights)
 
 
+@pytest.mark.parametrize(("kind", "power"), [("lattice", 1), ("exact", 2)])
+@pytest.mark.parametrize("other", ["none", "scribble_supervised"])
+def test_the_proximal_loss_is_part_of_what_a_regularised_frame_costs(tiny_config, kind, power, other):
+    def probed(weight: float):
+        proximal = tiny_config.loss.proximal.model_copy(update={"weight": weight, "filter": kind, "scale": 1.0})
+        loss = tiny_config.loss.model_copy(update={"regularizer": other, "proximal": proximal})
+        config = tiny_config.model_copy(update={"loss": loss})
+        return probe(config, (48, 64), (48, 64), 1, torch.device("cpu"))
+
+    without, on = probed(0.0), probed(1.0)
+    assert on.power == power and on.regularizer.at(3072.0**power) > 0
+    # one of them is kept from the forward pass: nodes and weights of the lattice, or all pairs of pixels
+    assert on.step_bytes(3072, 2, 1) > without.step_bytes(3072, 2, 1) + (3e7 if kind == "exact" else 1e3)
+    assert on.step_bytes(3072, 2, 0) == pytest.approx(without.step_bytes(3072, 2, 0), rel=0.05)
+
+
 def test_saved_bytes_scale_to_sizes_that_were_not_probed(tiny_config):
     measured = probe(tiny_config, (96, 128), (96, 128), 1, torch.device("cpu"))
     torch.manual_seed(0)

@@ -23,6 +23,11 @@ class JointLoss(NamedTuple):
     proximal: Tensor
 
 
+def has_regularizer(config: LossConfig) -> bool:
+    """Whether the dense-CRF term is taken."""
+    return config.regularizer != "none" and config.weight > 0
+
+
 def joint_loss(
     prediction: ClipPrediction,
     frames: Tensor,
@@ -46,7 +51,7 @@ def joint_loss(
     chosen = slice(None)
     if regularized is not None:
         chosen = (torch.arange(len(frames), device=frames.device)[:, None], regularized)
-    if config.regularizer != "none" and config.weight > 0:
+    if has_regularizer(config):
         probs = prediction.logits[chosen].float().softmax(dim=2)
         energy = regularizer(probs.flatten(0, 1), frames[chosen].flatten(0, 1), config)
     if config.proximal.weight > 0:
