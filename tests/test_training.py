@@ -369,6 +369,18 @@ def test_float16_trains_on_a_gpu_as_float32_does(tiny_data):
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_ramp_raises_the_proximal_loss_as_well(tiny_data, share):
+    proximal = tiny_data.config.loss.proximal.model_copy(update={"weight": 2.0, "filter": "exact"})
+    loss = tiny_data.config.loss.model_copy(update={"regularizer": "none", "proximal": proximal})
+    config, data = tiny_data.config.model_copy(update={"loss": loss}), tiny_data.load()
+    learner = Learner(first_network(config), config, config.train.stage1, torch.device("cpu"), print)
+    total, pce, auxiliary, _, found = learner._gradients(batch_of(data.fit, config, 2), share).tolist()
+    assert found > 0 if share else found == 0
+    auxiliary *= config.train.stage1.auxiliary_weight
+    assert total == pytest.approx(pce + auxiliary + 2.0 * share * found, rel=1e-5)
+
+
 def test_a_step_whose_gradient_is_not_finite_is_not_taken(tiny_data, monkeypatch):
     """The loss is finite, the root's slope at 0 is not."""
     config, data = changed(tiny_data.config, max_norm=1.0), tiny_data.load()

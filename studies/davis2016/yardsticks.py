@@ -5,6 +5,7 @@ python studies/davis2016/yardsticks.py DAVIS --masks FOLDER
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from judge import HERE, first_scribble
@@ -41,4 +42,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"yardsticks: {error}")

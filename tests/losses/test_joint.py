@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from ssvos.config import LossConfig
+from ssvos.config import LossConfig, ProximalConfig
 from ssvos.losses.dense_crf import regularizer
 from ssvos.losses.joint import joint_loss
 from ssvos.losses.partial_cross_entropy import partial_cross_entropy
+from ssvos.losses.proximal import proximal_loss
 from ssvos.models.network import ClipPrediction, upsample_coarse
 
 CONFIG = LossConfig(weight=0.7, sigma_xy=10.0, filter="exact")
@@ -51,6 +52,19 @@ def test_the_regularizer_is_taken_on_the_chosen_frames_of_each_clip():
     picked = [(0, 2), (0, 0), (1, 1), (1, 1)]
     each = [float(regularizer(probs[b, t][None], frames[b, t][None], CONFIG)) for b, t in picked]
     assert float(terms.regularizer) == pytest.approx(sum(each) / 4, rel=1e-5)
+
+
+def test_the_proximal_loss_is_a_weighted_term_on_the_chosen_frames():
+    prediction, frames, target = case()
+    proximal = ProximalConfig(weight=0.3, filter="exact")
+    config = CONFIG.model_copy(update={"regularizer": "none", "proximal": proximal})
+    terms = joint_loss(prediction, frames, target, config, 0.0, torch.tensor([[2], [1]]))
+    picked = torch.tensor([0, 1]), torch.tensor([2, 1])
+    expected = proximal_loss(prediction.logits[picked], frames[picked], target[picked], proximal)
+    torch.testing.assert_close(terms.proximal, expected)
+    torch.testing.assert_close(terms.total, terms.partial_cross_entropy + 0.3 * expected)
+    off = joint_loss(prediction, frames, target, config.model_copy(update={"proximal": ProximalConfig()}), 0.0)
+    assert float(off.proximal) == 0 and torch.equal(off.total, off.partial_cross_entropy)
 
 
 def test_unregularized_frames_take_no_gradient_from_the_regularizer():
