@@ -11,14 +11,15 @@ from ray.tune import Callback
 
 from pipelines import tracking
 from pipelines.tracking import Record
+from pipelines.tracking_address import silence
 
 
 @dataclass
 class Trial:
     """One setting of the searched parameters; score: the best held-out score of its epochs, None if it failed.
 
-    values: those of the best epoch, where they change while it trains. ray_id: Ray Tune's name for it. at: seconds into
-    the search at which it ended.
+    values: those of the best epoch, where they change while it trains. run_id: '' until MLflow has taken its beginning.
+    ray_id: Ray Tune's name for it. at: seconds into the search at which it ended.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Trial:
     ray_id: str = ""
     at: float = 0.0
     is_recorded: bool = False  # whether MLflow has all of it
+    replaced: list[str] = field(default_factory=list)  # runs that another took the place of, and MLflow still has
 
     @property
     def has_ended(self) -> bool:
@@ -53,7 +55,8 @@ class Trial:
 
 
 class Follower(Callback):
-    """On the driver: writes down what the trials report.
+    """On the driver: writes down what the trials report. An MLflow server that goes away does not stop them: what it
+    has not taken is brought by `complete_records` at the end.
 
     known: trials of the same search before an interruption; one without values is whichever comes first. keep: takes a
     trial as it starts, after an epoch, and as it ends, before MLflow has the rest of it: an interruption then loses no
@@ -93,13 +96,18 @@ class Follower(Callback):
     def __getstate__(self) -> dict:
         return {}  # Ray Tune writes its callbacks down; this one's progress bar cannot be
 
-    def complete_records(self) -> None:
-        """Bring MLflow what an interruption kept from it."""
+    def begin(self) -> None:
+        """Take up what an interruption left: of trials that had ended MLflow gets what it lacks."""
+        self.complete_records()
         for trial in self._known:
             if trial.has_ended:
-                if not trial.is_recorded:
-                    self._record(trial)
                 self._advance()
+
+    def complete_records(self) -> None:
+        """Bring MLflow what an interruption kept from it, or its own absence, which is waited for."""
+        for trial in (*self._known, *self._by_id.values()):
+            if trial.has_ended and not trial.is_recorded:
+                self._record(trial)
 
     def stop_rest(self) -> None:
         """The time of the search is up: what runs still, or ran before an interruption, has ended where it stands."""
@@ -115,8 +123,11 @@ class Follower(Callback):
                 self._thought_of[one.trial_id] = self._taken_up(one) or self._new(one)
         seen = self._by_id[trial.trial_id] = self._thought_of[trial.trial_id]
         seen.status, seen.ray_id, seen.is_recorded = "running", trial.trial_id, False
-        seen.run_id = tracking.open_run(self._record_of(seen.number, seen.values, []), seen.run_id, self._parent)
+        self._open(seen)
         self._keep(seen)
+
+    def _open(self, seen: Trial) -> None:
+        seen.run_id = tracking.open_live(self._record_of(seen.number, seen.values, []), seen.run_id, self._parent)
 
     def _taken_up(self, trial) -> Trial | None:
         """The earlier trial that this one takes up, by Ray's name for it, or by its values if it has not ended."""
@@ -148,16 +159,27 @@ class Follower(Callback):
             seen.is_present &= self._is_present(trial)
         if seen.history[: len(before)] != before:
             self._begin_run_again(seen)
+        if not seen.run_id:
+            self._open(seen)
         self._keep(seen)
-        tracking.log_live(seen.run_id, seen.history)
+        if seen.run_id:
+            tracking.log_live(seen.run_id, seen.history)
 
     def _begin_run_again(self, seen: Trial) -> None:
         """Epochs that MLflow has were lost with the weights they were of, and it takes none back: a member of a
         population goes on from a copy of another, or a trial from an earlier state. Another run takes the place."""
-        tracking.delete_run(seen.run_id)
+        if seen.run_id:
+            seen.replaced.append(seen.run_id)
         seen.run_id = ""
         self._keep(seen)
-        seen.run_id = tracking.open_run(self._record_of(seen.number, seen.values, []), "", self._parent)
+        if not silence():
+            self._delete_replaced(seen)
+        self._open(seen)
+
+    def _delete_replaced(self, seen: Trial) -> None:
+        for run_id in seen.replaced:
+            tracking.delete_run(run_id)
+        seen.replaced = []
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
         seen = self._by_id[trial.trial_id]
@@ -171,15 +193,17 @@ class Follower(Callback):
         if status == "failed":
             seen.score = None
         self._keep(seen)
-        self._record(seen)
+        if not silence():
+            self._record(seen)
         print(seen.line(self._total), flush=True)
         self._advance()
 
     def _record(self, seen: Trial) -> None:
+        record = self._record_of(seen.number, seen.values, [] if seen.status == "failed" else seen.history)
+        seen.run_id = tracking.write(record, seen.run_id, self._parent)
+        self._delete_replaced(seen)
         if seen.status == "failed":
             tracking.close_run(seen.run_id, "FAILED")
-        else:
-            tracking.write(self._record_of(seen.number, seen.values, seen.history), seen.run_id)
         seen.is_recorded = True
         self._keep(seen)
 

@@ -25,7 +25,7 @@ def run(config: Config, layout: Layout, search: tracking.Record, parent: str, ke
     record_of = partial(trial_record, search, config)
     with tracked("trials", total) as advance:
         follower = Follower(total, num_epochs(config), present, parent, record_of, advance, known, kept.write)
-        follower.complete_records()
+        follower.begin()
         ended = [trial for trial in known if trial.has_ended]
         left = tune.seconds - follower.seconds if tune.seconds else None
         if len(ended) < total and (left is None or left > 0):
@@ -38,6 +38,7 @@ def run(config: Config, layout: Layout, search: tracking.Record, parent: str, ke
         is_late = tune.seconds and follower.seconds >= tune.seconds
         if is_late:
             follower.stop_rest()
+        follower.complete_records()
     if not is_late and sum(trial.has_ended for trial in follower.trials) < total:
         raise KeyboardInterrupt  # Ray Tune ends without an error then
     return [trial for trial in follower.trials if trial.has_ended]

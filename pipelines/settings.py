@@ -93,6 +93,7 @@ def _run(records: Records, configs: Mapping[str, Config], digests: Mapping[str, 
         job["parcel"] = pack(next(iter(configs.values())), records.layout)
         keeper = _Keeper(records.layout, search, configs, digests, parent, advance)
         run_trials(trial, job, keeper, {"run": tune.grid_search(list(configs))})
+        keeper.complete_records()
     count = {status: sum(one.status == status for one in keeper.trials) for status in ("finished", "failed")}
     tracking.write(replace(search, metrics=count, tables={"runs.json": [one.row() for one in keeper.trials]}), parent)
 

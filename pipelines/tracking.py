@@ -149,6 +149,20 @@ def open_run(record: Record, run_id: str = "", parent: str = "", began: int | No
     return run.info.run_id
 
 
+def open_live(record: Record, run_id: str = "", parent: str = "") -> str:
+    """`open_run` where the store answers; else `run_id` as it is, and `write` opens the run at its end if it is ''."""
+    from mlflow.exceptions import MlflowException
+
+    fault = silence()
+    try:
+        if not fault:
+            return open_run(record, run_id, parent)
+    except MlflowException as error:
+        fault = str(error).splitlines()[0]
+    log.warning("MLflow did not take the beginning of %s (%s); it is written at the end", record.name, fault)
+    return run_id
+
+
 def write(record: Record, run_id: str = "", parent: str = "") -> str:
     """Write a whole record and end its run; with `run_id` the rest of a run that was opened before. Returns its id.
 

@@ -253,12 +253,15 @@ class ModelConfig(FrozenConfig):
 class ProximalConfig(FrozenConfig):
     """Cross-entropy to the network's own mask refined by the dense CRF (ssvos.losses.proximal). weight 0: off.
 
-    pull, sigma_xy, sigma_rgb, iterations: as RefinementConfig's weight and the others; scale: as the loss's. filter:
-    `exact` keeps all pairs of pixels while a batch's mask is looked for, 5 GB for 16 frames of 72x128 on a GPU, and
-    is several times faster there.
+    pull, sigma_xy, sigma_rgb, iterations: as RefinementConfig's weight and the others; scale: as the loss's. bias: taken
+    off the object's log-odds before the mask is looked for, as `predict.foreground_bias` at the end: the band around
+    an object, of which no stroke says anything, is then learnt as background where the image does not contradict.
+    filter: `exact` keeps all pairs of pixels while a batch's mask is looked for, 5 GB for 16 frames of 72x128 on a GPU,
+    and is several times faster there.
     """
 
     weight: Annotated[float, Field(ge=0.0)] = 0.0
+    bias: float = 0.0
     iterations: Count = 5
     pull: Positive = 6.0
     sigma_xy: Annotated[float, Field(ge=0.02, le=1.0)] = 0.125
@@ -441,6 +444,20 @@ class RefinementConfig(FrozenConfig):
     sigma_rgb: Annotated[float, Field(ge=3.0, le=255.0)] = 13.0
 
 
+class ColourConfig(FrozenConfig):
+    """Colours of the objects and of the background, learnt from the frame on which objects begin, as evidence beside the
+    network's (ssvos.colour_model). weight 0: off; 1 takes them as they are.
+
+    bins: of each axis of CIELAB. limit: how much a colour can say against a class, in nats. rounds: of learning the
+    colours from that frame's mask and the mask from the colours.
+    """
+
+    weight: Annotated[float, Field(ge=0.0)] = 0.0
+    bins: Annotated[int, Field(ge=2, le=64)] = 16
+    limit: Positive = 3.0
+    rounds: Count = 2
+
+
 class PredictConfig(FrozenConfig):
     """Frames are resized to height x width for the network (0: stage 2's), masks back to the frame's own size.
 
@@ -451,6 +468,7 @@ class PredictConfig(FrozenConfig):
 
     foreground_bias: float = 0.0
     refinement: RefinementConfig = RefinementConfig()
+    colour: ColourConfig = ColourConfig()
     online: OnlineConfig = OnlineConfig()
     height: Annotated[int, Field(ge=0)] = 0
     width: Annotated[int, Field(ge=0)] = 0

@@ -10,10 +10,10 @@ from torch.nn.functional import interpolate
 from ssvos.config import LossConfig, PredictConfig
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.index import IndexedVideo
-from ssvos.labels import binary_scribbles, object_ids
+from ssvos.labels import BACKGROUND, UNLABELLED, binary_scribbles, object_ids
 from ssvos.models.network import Network, State, Trunk
 from ssvos.online import learn_online
-from ssvos.refinement import refine
+from ssvos.refinement import Refiner
 
 SMALLEST = 32  # pixels: below it the padding would be larger than the frame
 _CLAMP = 1e-7
@@ -50,6 +50,7 @@ class VideoSegmenter:
     ):
         self.network, self.size, self.config, self.loss = network.eval(), size, config, loss
         self.device = next(network.parameters()).device
+        self._refined = Refiner(self.config.refinement, self.config.colour)
         self._groups: list[tuple[tuple[int, ...], State]] = []
 
     @torch.inference_mode()
@@ -72,7 +73,8 @@ class VideoSegmenter:
         if not self._groups:
             return np.zeros((height, width), np.uint8)
         ids, foreground = self._advance(trunk, inner)
-        probs = refine(aggregate(foreground), tensor, self.config.refinement)
+        strokes = None if scribble is None else torch.from_numpy(_classes(scribble, ids)).to(self.device)
+        probs = self._refined(aggregate(foreground), small, tensor, strokes)
         if inner != (height, width):
             probs = interpolate(probs[None], size=(height, width), mode="bilinear", align_corners=False)[0]
         best = probs.argmax(dim=0).cpu().numpy()
@@ -96,6 +98,13 @@ class VideoSegmenter:
             odds = (logits[:, 1] - logits[:, 0])[:, : inner[0], : inner[1]]
             planes.append((odds - self.config.foreground_bias).sigmoid())
         return ids, torch.cat(planes)
+
+
+def _classes(scribble: np.ndarray, ids: list[int]) -> np.ndarray:
+    """A scribble's ids by their order in `ids`: 0 background, 1..K, 255 unknown, other objects' strokes too."""
+    classes = np.full(256, UNLABELLED, np.uint8)
+    classes[[BACKGROUND, *ids]] = range(1 + len(ids))
+    return classes[scribble]
 
 
 def segment(

@@ -4,9 +4,15 @@ Training lowers this energy of the network's masks on average; here it is lowere
 outlines are then the image's and not those of a map at stride 4 (Krähenbühl & Koltun 2011, with the Potts model).
 """
 
+from collections.abc import Callable
+
+import numpy as np
+import torch
 from torch import Tensor
 
-from ssvos.config import RefinementConfig
+from ssvos.colour_model import ColourModel, colour_cells
+from ssvos.config import ColourConfig, RefinementConfig
+from ssvos.labels import UNLABELLED
 from ssvos.losses.dense_crf import crf_features
 from ssvos.losses.mean_field import mean_field
 from ssvos.losses.permutohedral import LatticeFilter
@@ -21,6 +27,46 @@ def refine(probs: Tensor, frame: Tensor, config: RefinementConfig) -> Tensor:
     """
     if not config.iterations:
         return probs
+    return _crf(frame, config)(probs.clamp(min=_CLAMP).log())
+
+
+def _crf(frame: Tensor, config: RefinementConfig) -> Callable[[Tensor], Tensor]:
+    """From log-probabilities (C, H, W), less any constant, to probabilities."""
+    if not config.iterations:
+        return lambda logs: logs.softmax(dim=0)
     kernel = LatticeFilter(crf_features(frame, config.sigma_xy * frame.shape[-2], config.sigma_rgb))
-    unary = probs.clamp(min=_CLAMP).log().flatten(1)
-    return mean_field(unary[None], kernel, config.weight, config.iterations)[0].view_as(probs)
+    return lambda logs: mean_field(logs.flatten(1)[None], kernel, config.weight, config.iterations)[0].view_as(logs)
+
+
+class Refiner:
+    """Refines the masks of a video one after the other: with `refine`, and what the first frame tells of colours."""
+
+    def __init__(self, refinement: RefinementConfig, colour: ColourConfig):
+        self.refinement = refinement
+        self._colours = ColourModel(colour) if colour.weight else None
+        self._num_known = 1  # classes; of the background something is always known
+
+    def __call__(self, probs: Tensor, image: np.ndarray, frame: Tensor, strokes: Tensor | None = None) -> Tensor:
+        """probs (C, H, W) of background and objects -> the same, refined.
+
+        image: (H, W, 3) uint8 RGB; frame: the same as the network takes it, (1, 3, H, W). strokes: (H, W) of classes and
+        255, on a frame on which objects begin.
+        """
+        if not self._colours:
+            return refine(probs, frame, self.refinement)
+        cells = colour_cells(image, self._colours.config.bins).to(probs.device)
+        crf, logs = _crf(frame, self.refinement), probs.clamp(min=_CLAMP).log()
+        if strokes is not None and len(probs) > self._num_known:
+            found = crf(logs)
+            for _ in range(self._colours.config.rounds):
+                self._colours.learn(cells, _held(found, strokes), self._num_known)
+                found = crf(logs + self._colours.evidence(cells))
+            self._num_known = len(probs)
+            return found
+        return crf(logs + self._colours.evidence(cells))
+
+
+def _held(probs: Tensor, strokes: Tensor) -> Tensor:
+    """Probabilities (C, H, W) that are certain under strokes."""
+    classes = torch.arange(len(probs), device=probs.device)[:, None, None]
+    return torch.where(strokes == UNLABELLED, probs, (strokes == classes).to(probs.dtype))

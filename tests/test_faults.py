@@ -252,3 +252,30 @@ def test_a_tracking_server_that_goes_away_and_comes_back_misses_nothing(place, t
         with tracking_server(tmp_path, port):
             one.ended()
     assert curve(place, f"sqlite:///{tmp_path}/server.db") == list(range(1, EPOCHS + 1))
+
+
+def test_a_search_misses_nothing_of_a_tracking_server_that_was_away(place, tmp_path):
+    from mlflow import MlflowClient
+
+    port, trials = free_port(), 6
+    edit(f"{place}/params.yaml", tune={"trials": trials, "scheduler": "none"})
+    with ExitStack() as at_last:
+        with tracking_server(tmp_path, port):
+            one = at_last.enter_context(
+                running(place, ["pipelines.tune"], MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+            )
+            one.until(lambda: "trial " in one.said.read_text())
+        one.until(lambda: "waiting 300 seconds for it" in one.said.read_text())
+        said = one.said.read_text()
+        assert "did not take the beginning of trial" in said
+        assert len(re.findall(rf"trial \d of {trials}  finished", said)) == trials, "none waits for the server"
+        with tracking_server(tmp_path, port):
+            one.ended()
+    client = MlflowClient(f"sqlite:///{tmp_path}/server.db")
+    runs = client.search_runs([client.get_experiment_by_name("ssvos-tune").experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * (1 + trials)
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId")]
+    assert sorted(int(run.data.tags["trial"]) for run in children) == list(range(trials))
+    for run in children:
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "holdout_score")]
+        assert steps == list(range(1, 1 + int(run.data.metrics["epochs"])))

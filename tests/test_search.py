@@ -180,7 +180,7 @@ def mlflow_calls(monkeypatch) -> list[tuple]:
         return run_id or f"new-{record}"
 
     monkeypatch.setattr(tracking, "open_run", open_run)
-    monkeypatch.setattr(tracking, "write", lambda record, run_id: calls.append(("write", run_id)))
+    monkeypatch.setattr(tracking, "write", lambda record, run_id, parent: calls.append(("write", run_id)) or run_id)
     monkeypatch.setattr(tracking, "close_run", lambda run_id, status: calls.append((status, run_id)))
     monkeypatch.setattr(tracking, "delete_run", lambda run_id: calls.append(("delete", run_id)))
     monkeypatch.setattr(tracking, "log_live", lambda run_id, rows: calls.append(("epochs", run_id, rows)))
@@ -203,7 +203,7 @@ def test_after_an_interruption_a_trial_keeps_its_number_and_its_run(mlflow_calls
     ]
     kept: list[tuple] = []
     seen = follower(known, lambda trial: kept.append((trial.number, trial.status, trial.is_recorded)))
-    seen.complete_records()
+    seen.begin()
     assert mlflow_calls == [("write", "run-0")], "MLflow had not had all of it"
     assert seen.seconds >= 7
     trials = [ray_trial("a", 0.3), ray_trial("b", 0.6), ray_trial("c", 0.7)]

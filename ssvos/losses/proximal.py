@@ -20,15 +20,18 @@ _SURE = 20.0  # log-odds of a pixel under a stroke
 def proximal_loss(logits: Tensor, frames: Tensor, target: Tensor, config: ProximalConfig) -> Tensor:
     """Mean over pixels and images of the cross-entropy to the mask of lower energy, a constant for the gradient.
 
+    The mask is looked for near the network's own with `config.bias` taken off the object's log-odds.
+
     logits: (B, 2, H, W); frames: (B, 3, H, W) in [0, 1]; target: (B, H, W) of 0, 1, 255.
     """
     size = [max(1, round(side * config.scale)) for side in frames.shape[-2:]]
     small = interpolate(logits, size=size, mode="bilinear", align_corners=False, antialias=True)
     log_probs = small.log_softmax(dim=1).flatten(2)
+    less = small.new_tensor([0.0, config.bias])[:, None]
     with torch.no_grad():
         frames = interpolate(frames, size=size, mode="area").to(logits.dtype)
         features = crf_features(frames, config.sigma_xy * size[0], config.sigma_rgb)
-        held = _held(log_probs, target, size)
+        held = _held((log_probs - less).log_softmax(dim=1), target, size)
         kernel = LatticeFilter(features) if config.filter == "lattice" else ExactFilter(features, kept=True)
         mask = mean_field(held, kernel, config.pull, config.iterations)
     return -(mask * log_probs).sum(dim=1).mean()

@@ -1,8 +1,8 @@
-"""Score settings of prediction on the held-out clips: what is taken off the object's log-odds, with refined outlines.
+"""Score settings of prediction on the held-out clips: what is taken off the object's log-odds, refined outlines, colours.
 
 python studies/davis2016/choose.py PACK CHECKPOINT --json OUT
 
-The pass of the network does not depend on either, so that it is taken once. J and F at the frame size of the pack, on
+The pass of the network does not depend on any of them, so that it is taken once. J and F at the frame size of the pack, on
 every second frame; the judged clips are not looked at.
 """
 
@@ -10,13 +10,14 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ssvos.checkpoint import load_checkpoint
-from ssvos.config import OnlineConfig, RefinementConfig
+from ssvos.config import ColourConfig, OnlineConfig, RefinementConfig
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.footage import IndexedFootage
 from ssvos.data.index import IndexedVideo, read_index, videos_of
@@ -25,7 +26,7 @@ from ssvos.metrics.contour import contour_accuracy
 from ssvos.metrics.region import region_similarity
 from ssvos.models.network import Network
 from ssvos.online import learn_online
-from ssvos.refinement import refine
+from ssvos.refinement import Refiner
 from ssvos.scribbles.store import read_store
 
 _EVERY = 2
@@ -39,9 +40,10 @@ def held_out(pack: Path) -> list[tuple[IndexedVideo, IndexedFootage]]:
 
 @torch.inference_mode()
 def log_odds(network: Network, footage: IndexedFootage, size: tuple[int, int], online: OnlineConfig, loss) -> Iterator:
-    """Frame by frame: the frame at the network's size (1, 3, H, W), the object's log-odds (H, W)."""
+    """Frame by frame: the image at the network's size (H, W, 3), the same as it takes it (1, 3, H, W), the object's
+    log-odds (H, W), and on the first frame the strokes (H, W)."""
     device = next(network.parameters()).device
-    state = None
+    state = strokes = None
     for position, indexed in enumerate(footage.video.frames):
         image = resize_frame(footage.frame(position, (indexed.height, indexed.width)), *size)
         frame = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
@@ -49,25 +51,29 @@ def log_odds(network: Network, footage: IndexedFootage, size: tuple[int, int], o
             strokes = resize_scribble(footage.scribble(0, (indexed.height, indexed.width)), *size)
             if online.steps:
                 network = learn_online(network, image, strokes, online, loss)
+            strokes = torch.from_numpy(strokes).to(device)
             trunk = network.encode(frame)
-            state = network.begin(trunk, torch.from_numpy(strokes)[None].to(device))
+            state = network.begin(trunk, strokes[None])
         else:
-            trunk = network.encode(frame)
+            trunk, strokes = network.encode(frame), None
         logits, _, state = network.step(trunk, state)
-        yield frame, (logits[0, 1] - logits[0, 0])[: size[0], : size[1]].float()
+        yield image, frame, (logits[0, 1] - logits[0, 0])[: size[0], : size[1]].float(), strokes
 
 
 def scores(network, video, footage, size, settings, online, loss) -> dict[str, list[float]]:
     """Setting -> [mean J, mean F] of a clip."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in settings}
-    for position, (frame, odds) in enumerate(log_odds(network, footage, size, online, loss)):
-        if position == 0 or position % _EVERY:
+    refiners = {name: Refiner(refinement, colour) for name, (_, refinement, colour) in settings.items()}
+    for position, (image, frame, odds, strokes) in enumerate(log_odds(network, footage, size, online, loss)):
+        if position % _EVERY:
             continue
         full = (video.frames[position].height, video.frames[position].width)
         truth = footage.mask(position, full) == 1
-        for name, (bias, refinement) in settings.items():
+        for name, (bias, *_) in settings.items():
             foreground = (odds - bias).sigmoid()
-            probs = refine(torch.stack([1 - foreground, foreground]), frame, refinement)
+            probs = refiners[name](torch.stack([1 - foreground, foreground]), image, frame, strokes)
+            if position == 0:
+                continue
             probs = torch.nn.functional.interpolate(probs[None], size=full, mode="bilinear", align_corners=False)[0]
             mask = (probs[1] > probs[0]).cpu().numpy()
             found[name].append((region_similarity(truth, mask), contour_accuracy(truth, mask)))
@@ -81,6 +87,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--biases", default="0,1,2")
     parser.add_argument("--weights", default="6", help="of the refinement; its other values are the defaults")
+    parser.add_argument("--colours", default="0,1", help="weights of the first frame's colours")
     parser.add_argument("--plain", action="store_true", help="also without refinement")
     parser.add_argument("--online", type=OnlineConfig.model_validate_json, default=OnlineConfig())
     parser.add_argument("--size", default="", help="HxW of the network's frames; as trained")
@@ -89,10 +96,11 @@ def main() -> None:
     network, info = load_checkpoint(given.checkpoint)
     network.to(choose_device(given.device))
     size = tuple(map(int, given.size.split("x"))) if given.size else info.size
-    settings = {"plain": (0.0, RefinementConfig())} if given.plain else {}
-    for bias in map(float, given.biases.split(",")):
-        for weight in map(float, given.weights.split(",")):
-            settings[f"bias {bias:g}, weight {weight:g}"] = (bias, RefinementConfig(iterations=5, weight=weight))
+    settings = {"plain": (0.0, RefinementConfig(), ColourConfig())} if given.plain else {}
+    biases, weights, colours = (map(float, one.split(",")) for one in (given.biases, given.weights, given.colours))
+    for bias, weight, colour in product(biases, weights, colours):
+        name = f"bias {bias:g}, weight {weight:g}" + (f", colour {colour:g}" if colour else "")
+        settings[name] = (bias, RefinementConfig(iterations=5, weight=weight), ColourConfig(weight=colour))
     clips = {
         v.sequence: scores(network, v, f, size, settings, given.online, info.loss) for v, f in held_out(given.pack)
     }

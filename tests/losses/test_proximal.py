@@ -136,3 +136,32 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_images():
     whole = proximal_loss(logits, frames, target, WHOLE)
     parts = [proximal_loss(logits[k : k + 1], frames[k : k + 1], target[k : k + 1], WHOLE) for k in range(2)]
     torch.testing.assert_close(whole, sum(parts) / 2, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_bias_takes_from_the_object_what_the_image_does_not_hold(scale):
+    """An undecided frame without an edge: the mask that the network follows is background, but for the stroke; one
+    towards the object does the opposite."""
+    frame = torch.full((1, 3, 12, 16), 0.5)
+    logits, target = torch.zeros(1, 2, 12, 16, dtype=torch.float64, requires_grad=True), unlabelled(frame)
+    target[0, :, :4] = 1
+    config = WHOLE.model_copy(update={"scale": scale, "pull": 0.5})
+    pulled = {}
+    for bias in (-1.5, 1.5):
+        loss = proximal_loss(logits, frame, target, config.model_copy(update={"bias": bias}))
+        (gradient,) = torch.autograd.grad(loss, logits)
+        pulled[bias] = -gradient[0, 1]
+    assert (pulled[1.5][:, 6:] < 0).all() and (pulled[1.5][:, :3] > 0).all()
+    assert (pulled[-1.5] > 0).all()
+
+
+def test_the_bias_is_taken_off_the_log_odds_of_the_mask_alone():
+    """The loss of logits l with bias b: the cross-entropy of l to the mask of l - b."""
+    frame = two_halves()
+    logits, bias = noisy_logits(frame), 0.7
+    shifted = logits - torch.tensor([0.0, bias], dtype=torch.float64)[:, None, None]
+    features = crf_features(frame.double(), WHOLE.sigma_xy * 12, WHOLE.sigma_rgb)
+    mask = mean_field(shifted.log_softmax(dim=1).flatten(2), ExactFilter(features), WHOLE.pull, WHOLE.iterations)
+    expected = -(mask * logits.log_softmax(dim=1).flatten(2)).sum(dim=1).mean()
+    config = WHOLE.model_copy(update={"bias": bias, "filter": "exact"})
+    torch.testing.assert_close(proximal_loss(logits, frame, unlabelled(frame), config), expected, atol=1e-6, rtol=1e-6)
