@@ -230,6 +230,9 @@ def segment(
     refine: Annotated[
         int, typer.Option(min=0, help="Rounds of dense-CRF inference, which follow the image's edges; 0: none.")
     ] = 5,
+    colours: Annotated[
+        float, typer.Option(min=0, help="Weight of the first frame's colours beside the network; 0: none, 1: full.")
+    ] = 1.0,
     online: Annotated[
         int, typer.Option(min=0, help="Steps of learning from the scribble before segmenting: slower, often better.")
     ] = 0,
@@ -241,7 +244,7 @@ def segment(
 
     Example: ssvos segment frames/ --scribble scribble.png --checkpoint checkpoint.pt --out masks/ --overlay
     """
-    from ssvos.config import OnlineConfig, PredictConfig, RefinementConfig
+    from ssvos.config import ColourConfig, OnlineConfig, PredictConfig, RefinementConfig
     from ssvos.segment_video import segment_video
 
     if not math.isfinite(foreground_bias):
@@ -249,6 +252,7 @@ def segment(
     settings = PredictConfig(
         foreground_bias=foreground_bias,
         refinement=RefinementConfig(iterations=refine),
+        colour=ColourConfig(weight=colours),
         online=OnlineConfig(steps=online),
     )
     count = segment_video(source, scribble, checkpoint, out, device, overlay, full_size, settings, _tracked)

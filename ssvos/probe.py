@@ -21,7 +21,7 @@ from ssvos.losses.joint import has_regularizer, joint_loss
 from ssvos.losses.proximal import proximal_loss
 from ssvos.machine import resident_bytes
 from ssvos.models.network import STRIDE, Network
-from ssvos.refinement import refine
+from ssvos.refinement import Refiner
 from ssvos.smooth_frames import FRAMES, smooth_frames, strokes
 
 _SMALL_SIDE = 48
@@ -269,11 +269,15 @@ def _segmenting_seconds(network: Network, size: tuple[int, int], source: tuple[i
 
 
 def _refining_seconds(config: Config, size: tuple[int, int], objects: int, device: torch.device) -> float:
-    if not config.predict.refinement.iterations:
+    predict = config.predict
+    if not (predict.refinement.iterations or predict.colour.weight):
         return 0.0
-    frame = torch.from_numpy(smooth_frames(size)[:1]).to(device).permute(0, 3, 1, 2).float() / 255
+    image = smooth_frames(size)[0]
+    frame = torch.from_numpy(image)[None].to(device).permute(0, 3, 1, 2).float() / 255
     probs = torch.full((objects + 1, *size), 1 / (objects + 1), device=device)
-    return _seconds(lambda: refine(probs, frame, config.predict.refinement), device)
+    refined = Refiner(predict.refinement, predict.colour)
+    refined(probs, image, frame, torch.full(size, UNLABELLED, dtype=torch.uint8, device=device))
+    return _seconds(lambda: refined(probs, image, frame), device)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

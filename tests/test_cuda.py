@@ -13,7 +13,7 @@ import torch
 from conftest import changed, make_network
 
 from ssvos.checkpoint import load_checkpoint, save_checkpoint
-from ssvos.config import AttentionConfig, LossConfig, OnlineConfig, PredictConfig, RefinementConfig
+from ssvos.config import AttentionConfig, ColourConfig, LossConfig, OnlineConfig, PredictConfig, RefinementConfig
 from ssvos.inference import segment
 from ssvos.losses.dense_crf import crf_energy, crf_features, regularizer
 from ssvos.losses.joint import joint_loss
@@ -165,9 +165,10 @@ def test_objects_side_by_side_in_steps_are_those_of_the_cpu(attention):
     [
         PredictConfig(),
         PredictConfig(refinement=RefinementConfig(iterations=2, weight=0.3)),
+        PredictConfig(colour=ColourConfig(weight=0.3)),
         PredictConfig(online=OnlineConfig(steps=2)),
     ],
-    ids=["plain", "refined", "online"],
+    ids=["plain", "refined", "coloured", "online"],
 )
 @pytest.mark.parametrize("keys", ["per_object", "shared"])
 def test_masks_of_several_objects_are_those_of_the_cpu(config, keys):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import make_network
 
-from ssvos.config import PredictConfig
+from ssvos.config import ColourConfig, PredictConfig, RefinementConfig
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.inference import VideoSegmenter, aggregate, segment, starting_scribbles
 
@@ -77,14 +77,18 @@ def test_the_masks_of_these_tests_are_not_trivial(lively):
     assert set(np.unique(masks)) == {0, 1, 2}
 
 
+COLOURED = PredictConfig(refinement=RefinementConfig(iterations=2), colour=ColourConfig(weight=0.5))
+
+
+@pytest.mark.parametrize("config", [PredictConfig(), COLOURED], ids=["plain", "coloured"])
 @pytest.mark.parametrize("begins", [{0: (1, 2)}, {0: (1,), 2: (1, 2)}, {0: (2,), 1: (1, 2)}])
-def test_exchanging_object_ids_exchanges_them_in_the_masks_and_nothing_else(lively, begins):
+def test_exchanging_object_ids_exchanges_them_in_the_masks_and_nothing_else(lively, begins, config):
     def renamed(labels: np.ndarray) -> np.ndarray:
         return np.where(labels == 1, 9, np.where(labels == 2, 3, labels)).astype(np.uint8)
 
     given = {t: scribble_of(ids) for t, ids in begins.items()}
-    plain = np.stack(list(segment(lively, video(), given)))
-    masks = np.stack(list(segment(lively, video(), {t: renamed(s) for t, s in given.items()})))
+    plain = np.stack(list(segment(lively, video(), given, config=config)))
+    masks = np.stack(list(segment(lively, video(), {t: renamed(s) for t, s in given.items()}, config=config)))
     assert {1, 2} <= set(np.unique(plain))
     np.testing.assert_array_equal(masks, renamed(plain))
 
@@ -207,3 +211,15 @@ def test_a_bias_tightens_the_masks_and_leaves_the_state_alone(lively):
         areas.append((wide.sum(), narrow.sum()))
         assert torch.equal(plain._groups[0][1].mask, tight._groups[0][1].mask)
     assert sum(narrow for _, narrow in areas) < sum(wide for wide, _ in areas)
+
+
+def test_colours_are_learnt_on_the_frames_on_which_objects_begin(lively):
+    """They change the masks, and a later scribble of a known object changes nothing."""
+    frames, given = video(), {0: scribble()}
+    plain, coloured = (
+        np.stack(list(segment(lively, frames, given, config=COLOURED.model_copy(update={"colour": colour}))))
+        for colour in (ColourConfig(), COLOURED.colour)
+    )
+    assert (plain != coloured).any()
+    again = np.stack(list(segment(lively, frames, given | {2: scribble((2, 1))}, config=COLOURED)))
+    np.testing.assert_array_equal(again, coloured)
