@@ -2,8 +2,8 @@
 
     python benchmarks/bench_scribble_workers.py [--frames 2048] [--workers 1,2]
 
-Made masks of 480x854 as PNG files, the stage's own function from index to table of scribbles; each number of workers in a
-process of its own, which does a tenth of the frames first, so that Ray's start and imports are not counted.
+Made masks of 480x854 as PNG files, the stage's own function from index to table of scribbles; each number of workers in
+a process of its own, which does a tenth of the frames first, so that Ray's start and imports are not counted.
 """
 
 import argparse
@@ -75,7 +75,10 @@ def main() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
     apart = multiprocessing.get_context("spawn")
-    result = {"what": "scribbles by Ray Data, 480x854, PNG in, table out", "machine": processor().replace("one core of ", "")}
+    result = {
+        "what": "scribbles by Ray Data, 480x854, PNG in, table out",
+        "machine": processor().replace("one core of ", ""),
+    }
     result |= {"frames": frames, "workers": {}}
     for workers in map(int, args.workers.split(",")):
         with tempfile.TemporaryDirectory() as root:

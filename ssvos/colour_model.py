@@ -28,7 +28,7 @@ class ColourModel:
     def learn(self, cells: Tensor, probs: Tensor, num_known: int) -> None:
         """Take the colours of background and of objects from number `num_known` on from a frame's soft mask.
 
-        cells: (H, W), each pixel's bin (`colour_cells`); probs: (C, H, W). Earlier objects keep what was learnt of them.
+        cells: (H, W), each pixel's bin (`colour_cells`); probs: (C, H, W). Earlier objects keep what was learnt then.
         """
         # on the CPU, where sums have one order: the same input gives the same masks
         cells, probs = cells.flatten().cpu(), probs.flatten(1).float().cpu()

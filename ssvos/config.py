@@ -253,9 +253,9 @@ class ModelConfig(FrozenConfig):
 class ProximalConfig(FrozenConfig):
     """Cross-entropy to the network's own mask refined by the dense CRF (ssvos.losses.proximal). weight 0: off.
 
-    pull, sigma_xy, sigma_rgb, iterations: as RefinementConfig's weight and the others; scale: as the loss's. bias: taken
-    off the object's log-odds before the mask is looked for, as `predict.foreground_bias` at the end: the band around
-    an object, of which no stroke says anything, is then learnt as background where the image does not contradict.
+    pull, sigma_xy, sigma_rgb, iterations: as RefinementConfig's weight and the others; scale: as the loss's. bias:
+    taken off the object's log-odds before the mask is looked for, as `predict.foreground_bias` at the end: the band
+    around an object, of which no stroke says anything, is then learnt as background where the image agrees.
     filter: `exact` keeps all pairs of pixels while a batch's mask is looked for, 5 GB for 16 frames of 72x128 on a GPU,
     and is several times faster there.
     """
@@ -445,8 +445,8 @@ class RefinementConfig(FrozenConfig):
 
 
 class ColourConfig(FrozenConfig):
-    """Colours of the objects and of the background, learnt from the frame on which objects begin, as evidence beside the
-    network's (ssvos.colour_model). weight 0: off; 1 takes them as they are.
+    """Colours of the objects and of the background, learnt from the frame on which objects begin, as evidence beside
+    the network's (ssvos.colour_model). weight 0: off; 1 takes them as they are.
 
     bins: of each axis of CIELAB. limit: how much a colour can say against a class, in nats. rounds: of learning the
     colours from that frame's mask and the mask from the colours.

@@ -49,8 +49,8 @@ class Refiner:
     def __call__(self, probs: Tensor, image: np.ndarray, frame: Tensor, strokes: Tensor | None = None) -> Tensor:
         """probs (C, H, W) of background and objects -> the same, refined.
 
-        image: (H, W, 3) uint8 RGB; frame: the same as the network takes it, (1, 3, H, W). strokes: (H, W) of classes and
-        255, on a frame on which objects begin.
+        image: (H, W, 3) uint8 RGB; frame: the same as the network takes it, (1, 3, H, W). strokes: (H, W) of classes
+        and 255, on a frame on which objects begin.
         """
         if not self._colours:
             return refine(probs, frame, self.refinement)

@@ -1,9 +1,9 @@
-"""Score settings of prediction on the held-out clips: what is taken off the object's log-odds, refined outlines, colours.
+"""Score settings of prediction on the held-out clips: bias taken off the log-odds, refined outlines, colours.
 
 python studies/davis2016/choose.py PACK CHECKPOINT --json OUT
 
-The pass of the network does not depend on any of them, so that it is taken once. J and F at the frame size of the pack, on
-every second frame; the judged clips are not looked at.
+The pass of the network does not depend on any of them, so that it is taken once. J and F at the frame size of the pack,
+on every second frame; the judged clips are not looked at.
 """
 
 import argparse

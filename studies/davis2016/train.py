@@ -3,8 +3,8 @@
 python studies/davis2016/train.py PACK OUT --rows full,pce,dense --device cuda --loaders 4
 
 PACK: DAVIS-2016's `fit` and `holdout` clips as `ssvos pack` leaves them (README.md). A row is a variant of the recipe;
-`dense` and `dense_longer` have the masks of all training clips, rendered and real, as targets. A row that was stopped goes
-on where it was; one that is done is left alone. Recipes are laid one over the other.
+`dense` and `dense_longer` have the masks of all training clips, rendered and real, as targets. A row that was stopped
+goes on where it was; one that is done is left alone. Recipes are laid one over the other.
 """
 
 import argparse
@@ -25,7 +25,7 @@ FIT = "from ssvos.cli import main; main()"
 
 
 def stage_file(recipe: dict, row: str, stage: str, pack: Path, out: Path, after: Path | None) -> Path:
-    """Write the file of `ssvos fit` for one stage of a row -> its path. after: the runs whose stage 2 it goes on from."""
+    """Write the file of `ssvos fit` for a stage of a row -> its path. after: the runs whose stage 2 it goes on from."""
     variants = recipe.pop("variants")
     values = merge(recipe, variants[row])
     dense = {"dense_every": 1} if row.startswith("dense") else {}
