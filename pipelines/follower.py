@@ -158,14 +158,14 @@ class Follower(Callback):
             seen.values = json.loads(result["values"])
             seen.is_present &= self._is_present(trial)
         if seen.history[: len(before)] != before:
-            self._begin_run_again(seen)
+            self._leave_run(seen)
         if not seen.run_id:
             self._open(seen)
         self._keep(seen)
         if seen.run_id:
             tracking.log_live(seen.run_id, seen.history)
 
-    def _begin_run_again(self, seen: Trial) -> None:
+    def _leave_run(self, seen: Trial) -> None:
         """Epochs that MLflow has were lost with the weights they were of, and it takes none back: a member of a
         population goes on from a copy of another, or a trial from an earlier state. Another run takes the place."""
         if seen.run_id:
@@ -174,7 +174,6 @@ class Follower(Callback):
         self._keep(seen)
         if not silence():
             self._delete_replaced(seen)
-        self._open(seen)
 
     def _delete_replaced(self, seen: Trial) -> None:
         for run_id in seen.replaced:

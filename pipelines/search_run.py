@@ -38,9 +38,9 @@ def run(config: Config, layout: Layout, search: tracking.Record, parent: str, ke
         is_late = tune.seconds and follower.seconds >= tune.seconds
         if is_late:
             follower.stop_rest()
-        follower.complete_records()
     if not is_late and sum(trial.has_ended for trial in follower.trials) < total:
         raise KeyboardInterrupt  # Ray Tune ends without an error then
+    follower.complete_records()
     return [trial for trial in follower.trials if trial.has_ended]
 
 

@@ -20,26 +20,10 @@ from ssvos.losses.permutohedral import LatticeFilter
 _CLAMP = 1e-6
 
 
-def refine(probs: Tensor, frame: Tensor, config: RefinementConfig) -> Tensor:
-    """Probabilities of background and objects (C, H, W) on a frame (1, 3, H, W) in [0, 1] -> the same, refined.
-
-    0 iterations change nothing (ssvos.losses.mean_field).
-    """
-    if not config.iterations:
-        return probs
-    return _crf(frame, config)(probs.clamp(min=_CLAMP).log())
-
-
-def _crf(frame: Tensor, config: RefinementConfig) -> Callable[[Tensor], Tensor]:
-    """From log-probabilities (C, H, W), less any constant, to probabilities."""
-    if not config.iterations:
-        return lambda logs: logs.softmax(dim=0)
-    kernel = LatticeFilter(crf_features(frame, config.sigma_xy * frame.shape[-2], config.sigma_rgb))
-    return lambda logs: mean_field(logs.flatten(1)[None], kernel, config.weight, config.iterations)[0].view_as(logs)
-
-
 class Refiner:
-    """Refines the masks of a video one after the other: with `refine`, and what the first frame tells of colours."""
+    """Refines the masks of a video one after the other: first with what colours say (ssvos.colour_model), then by
+    mean-field inference (ssvos.losses.mean_field). What is off in both parts leaves the masks as they are.
+    """
 
     def __init__(self, refinement: RefinementConfig, colour: ColourConfig):
         self.refinement = refinement
@@ -49,21 +33,35 @@ class Refiner:
     def __call__(self, probs: Tensor, image: np.ndarray, frame: Tensor, strokes: Tensor | None = None) -> Tensor:
         """probs (C, H, W) of background and objects -> the same, refined.
 
-        image: (H, W, 3) uint8 RGB; frame: the same as the network takes it, (1, 3, H, W). strokes: (H, W) of classes
-        and 255, on a frame on which objects begin.
+        image: (H, W, 3) uint8 RGB; frame: the same as the network takes it, (1, 3, H, W) in [0, 1]. strokes: (H, W) of
+        classes and 255, on a frame on which objects begin; objects come in the order in which they begin.
         """
+        if not (self._colours or self.refinement.iterations):
+            return probs
+        crf, logs = self._crf(frame), probs.clamp(min=_CLAMP).log()
         if not self._colours:
-            return refine(probs, frame, self.refinement)
+            return crf(logs)
         cells = colour_cells(image, self._colours.config.bins).to(probs.device)
-        crf, logs = _crf(frame, self.refinement), probs.clamp(min=_CLAMP).log()
         if strokes is not None and len(probs) > self._num_known:
-            found = crf(logs)
-            for _ in range(self._colours.config.rounds):
-                self._colours.learn(cells, _held(found, strokes), self._num_known)
-                found = crf(logs + self._colours.evidence(cells))
-            self._num_known = len(probs)
-            return found
+            self._learn(crf, logs, cells, strokes)
         return crf(logs + self._colours.evidence(cells))
+
+    def _learn(self, crf: Callable[[Tensor], Tensor], logs: Tensor, cells: Tensor, strokes: Tensor) -> None:
+        """Colours of the classes that begin, from the frame's mask, and that again with the colours."""
+        found = crf(logs)
+        for number in range(self._colours.config.rounds):
+            if number:
+                found = crf(logs + self._colours.evidence(cells))
+            self._colours.learn(cells, _held(found, strokes), self._num_known)
+        self._num_known = len(logs)
+
+    def _crf(self, frame: Tensor) -> Callable[[Tensor], Tensor]:
+        """From log-probabilities (C, H, W), less any constant, to probabilities; the filter is built once."""
+        config = self.refinement
+        if not config.iterations:
+            return lambda logs: logs.softmax(dim=0)
+        kernel = LatticeFilter(crf_features(frame, config.sigma_xy * frame.shape[-2], config.sigma_rgb))
+        return lambda logs: mean_field(logs.flatten(1)[None], kernel, config.weight, config.iterations)[0].view_as(logs)
 
 
 def _held(probs: Tensor, strokes: Tensor) -> Tensor:

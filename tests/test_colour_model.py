@@ -9,10 +9,9 @@ import torch
 
 from ssvos.colour_model import ColourModel, colour_cells
 from ssvos.config import ColourConfig, RefinementConfig
-from ssvos.refinement import Refiner, refine
+from ssvos.refinement import Refiner
 
 HEIGHT, WIDTH, BINS = 12, 16, 4
-NO_CRF = RefinementConfig()
 RED, BLUE, GREEN = (200, 30, 30), (30, 30, 200), (30, 200, 30)
 
 
@@ -81,10 +80,15 @@ def test_a_frame_on_which_objects_begin_leaves_the_earlier_ones_as_they_were():
     torch.testing.assert_close(model._histograms, torch.stack([alone._histograms[0], early[1], alone._histograms[2]]))
 
 
-def test_without_weight_it_is_the_refinement_alone():
-    refinement, probs, image = RefinementConfig(iterations=2, weight=3.0), soft_masks(2), random_image()
-    found = Refiner(refinement, ColourConfig())(probs, image, as_frame(image), None)
-    assert torch.equal(found, refine(probs, as_frame(image), refinement))
+def test_colours_that_say_nothing_leave_the_refinement_alone():
+    """With a limit near 0 the masks are those without colours, with a usual one they are others."""
+    refinement, probs, image = RefinementConfig(iterations=2, weight=3.0), soft_masks(2), painted(RED, BLUE)
+    plain, mute, loud = (
+        Refiner(refinement, colour)(probs, image, as_frame(image), strokes_on(1, 0))
+        for colour in (ColourConfig(), ColourConfig(weight=1.0, limit=1e-6), ColourConfig(weight=1.0))
+    )
+    torch.testing.assert_close(mute, plain, atol=1e-5, rtol=1e-5)
+    assert (loud - plain).abs().max() > 0.1
 
 
 def strokes_on(label_left: int, label_right: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import torch
 from bad_place import edit, make_place
 from sandbox import PROJECT, environment
 
+import pipelines.follower
 from pipelines import tracking
 from pipelines.algorithms import proposing, scheduling
 from pipelines.follower import Follower, Trial
@@ -180,7 +182,9 @@ def mlflow_calls(monkeypatch) -> list[tuple]:
         return run_id or f"new-{record}"
 
     monkeypatch.setattr(tracking, "open_run", open_run)
-    monkeypatch.setattr(tracking, "write", lambda record, run_id, parent: calls.append(("write", run_id)) or run_id)
+    monkeypatch.setattr(
+        tracking, "write", lambda record, run_id, parent: calls.append(("write", run_id)) or run_id or "written"
+    )
     monkeypatch.setattr(tracking, "close_run", lambda run_id, status: calls.append((status, run_id)))
     monkeypatch.setattr(tracking, "delete_run", lambda run_id: calls.append(("delete", run_id)))
     monkeypatch.setattr(tracking, "log_live", lambda run_id, rows: calls.append(("epochs", run_id, rows)))
@@ -276,6 +280,31 @@ def test_a_members_curve_is_that_of_its_weights_in_mlflow_too(mlflow_calls, befo
         assert mlflow_calls == [("epochs", "old", after)]
     else:
         assert mlflow_calls == [("delete", "old"), ("open", ""), ("epochs", "new-0", after)]
+
+
+def test_what_a_server_that_was_away_has_not_taken_is_brought_at_the_end(mlflow_calls, monkeypatch):
+    """Trials begin, report, lose their curve and end meanwhile; one of them had begun before, in another run."""
+    is_away = [True]
+    for module in (pipelines.follower, tracking):
+        monkeypatch.setattr(module, "silence", lambda: "gone" if is_away[0] else "")
+    known = [Trial(0, {RATE: 0.3}, "old", ray_id="a", history=epochs(0.1, 0.2)), Trial(1, {RATE: 0.4}, "", ray_id="b")]
+    kept: dict[int, Trial] = {}
+    seen = follower(known, lambda trial: kept.update({trial.number: replace(trial, replaced=[*trial.replaced])}))
+    one, two = ray_trial("a", 0.3), ray_trial("b", 0.4)
+    for trial in (one, two):
+        seen.on_trial_start(1, [one, two], trial)
+    seen.on_trial_result(1, [one, two], one, report(epochs(0.9)))  # of other weights than the curve it had
+    seen.on_trial_complete(1, [one, two], one)
+    seen.on_trial_error(1, [one, two], two)
+    assert mlflow_calls == []
+    assert (kept[0].run_id, kept[0].replaced, kept[0].status) == ("", ["old"], "stopped"), "an interruption loses none"
+    is_away[0] = False
+    seen.complete_records()
+    assert mlflow_calls == [("write", ""), ("delete", "old"), ("write", ""), ("FAILED", "written")]
+    assert all(trial.is_recorded and not trial.replaced for trial in seen.trials)
+    mlflow_calls.clear()
+    seen.complete_records()
+    assert mlflow_calls == []
 
 
 def test_a_trial_without_a_copied_state_begins_its_curve_again(mlflow_calls):
