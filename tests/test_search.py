@@ -179,12 +179,14 @@ def mlflow_calls(monkeypatch) -> list[tuple]:
 
     def open_run(record, run_id="", parent="", began=None) -> str:
         calls.append(("open", run_id))
-        return run_id or f"new-{record}"
+        return run_id or f"new-{record.name}"
+
+    def write(record, run_id, parent) -> str:
+        calls.append(("write", run_id))
+        return run_id or "written"
 
     monkeypatch.setattr(tracking, "open_run", open_run)
-    monkeypatch.setattr(
-        tracking, "write", lambda record, run_id, parent: calls.append(("write", run_id)) or run_id or "written"
-    )
+    monkeypatch.setattr(tracking, "write", write)
     monkeypatch.setattr(tracking, "close_run", lambda run_id, status: calls.append((status, run_id)))
     monkeypatch.setattr(tracking, "delete_run", lambda run_id: calls.append(("delete", run_id)))
     monkeypatch.setattr(tracking, "log_live", lambda run_id, rows: calls.append(("epochs", run_id, rows)))
@@ -192,7 +194,10 @@ def mlflow_calls(monkeypatch) -> list[tuple]:
 
 
 def follower(known: list[Trial], keep) -> Follower:
-    return Follower(6, 2, [{RATE: 0.5}], "parent", lambda number, values, history: number, lambda: None, known, keep)
+    def record_of(number, values, history) -> SimpleNamespace:
+        return SimpleNamespace(name=number)
+
+    return Follower(6, 2, [{RATE: 0.5}], "parent", record_of, lambda: None, known, keep)
 
 
 def ray_trial(name: str, rate: float) -> SimpleNamespace:
