@@ -13,13 +13,16 @@ from pipelines.storage import require_storage
 from pipelines.worker_errors import bad_input
 from ssvos.machine import available_cpus
 
-# A stage's own lines are what a person should see; these must be set before `import ray`.
-_QUIET = {
+# Must be set before `import ray`.
+_VARIABLES = {
+    # a stage's own lines are what a person should see
     "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # workers are the work: with Ray's 15 each gets a thirtieth of a core that anything else is busy on
+    "RAY_worker_niceness": "0",
 }
 _ANSWERS_WITHIN = 5.0  # seconds
 
@@ -40,7 +43,7 @@ class Workers:
 @contextmanager
 def cluster() -> Iterator[None]:
     """Join the cluster at RAY_ADDRESS, or start one on this machine on loopback, for the time of the block."""
-    for name, value in _QUIET.items():
+    for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
     import ray
 

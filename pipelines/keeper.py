@@ -52,7 +52,7 @@ def start_keeper(state: bytes | None):
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(Keeper).options(num_cpus=0, scheduling_strategy=here).remote(state)
 
 

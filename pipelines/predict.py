@@ -91,12 +91,10 @@ class _Predictor:
     """An actor: loads the checkpoint once, then segments whole videos."""
 
     def __init__(self, job: dict) -> None:
-        import torch
-
-        from ssvos.device import choose_device
+        from ssvos.device import choose_device, use_threads
         from ssvos.scribbles.store import read_store
 
-        torch.set_num_threads(job["threads"])
+        use_threads(job["threads"])
         inputs = unpack(job["parcel"])
         self.job, self.roots, self.videos = job, inputs.roots, judged_videos(inputs.index)
         self.store = read_store(inputs.scribbles)

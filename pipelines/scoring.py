@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pipelines.cluster import asked_workers, cluster, quiet_data
@@ -87,7 +88,12 @@ def _spread(items: list[dict], job: dict) -> Iterable[dict]:
     if not items or asked_workers() == 0:
         return (_score(item, job) for item in items)
     dataset = quiet_data().from_items(items, override_num_blocks=len(items))
-    return dataset.map(_score, fn_kwargs={"job": job}, num_cpus=1).iter_rows()
+    return dataset.map(_score_alone, fn_kwargs={"job": job}, num_cpus=1).iter_rows()
+
+
+def _score_alone(row: dict, job: dict) -> dict:
+    cv2.setNumThreads(1)  # the other cores have workers of their own
+    return _score(row, job)
 
 
 def _score(row: dict, job: dict) -> dict:

@@ -1,5 +1,6 @@
 """Stage `scribbles`: simulate a scribble for every labelled frame with Ray Data, or take the drawn ones."""
 
+import cv2
 import pyarrow as pa
 
 from pipelines import tracking
@@ -13,7 +14,8 @@ from ssvos.data.index import labelled_frames, read_index
 from ssvos.scribbles.quality import summarise_store
 from ssvos.scribbles.store import STORE_SCHEMA, read_store_table, scribble_row, write_store
 
-_BLOCK_ROWS = 64
+_MOST_ROWS, _FEWEST_ROWS = 512, 16
+_TASKS_A_CPU = 4
 
 
 def main() -> None:
@@ -34,16 +36,18 @@ def main() -> None:
 
 def simulate(frames: pa.Table, parcel: Parcel, config: ScribbleConfig) -> pa.Table:
     """One store row for each labelled frame; a pure function of its row, so that workers and blocks do not matter."""
-    data = quiet_data()
-    blocks = max(1, len(frames) // _BLOCK_ROWS)
+    import ray
+
+    rows = _block_rows(len(frames), int(ray.cluster_resources()["CPU"]))
+    blocks = [frames.slice(start, rows) for start in range(0, len(frames), rows)]
     dataset = (
-        data.from_arrow(frames)
-        .repartition(blocks)
+        quiet_data()
+        .from_arrow(blocks)
         .map_batches(
             _simulate_batch,
             fn_kwargs={"parcel": parcel, "config": config.model_dump()},
             batch_format="pyarrow",
-            batch_size=_BLOCK_ROWS,
+            batch_size=None,
             num_cpus=1,
         )
     )
@@ -55,7 +59,14 @@ def simulate(frames: pa.Table, parcel: Parcel, config: ScribbleConfig) -> pa.Tab
     return pa.concat_tables(tables)
 
 
+def _block_rows(frames: int, cpus: int) -> int:
+    """Frames of a task: several tasks a CPU, so that all end at about the same time, but not small ones, since Ray Data
+    looks for what is done, and gives out what is next, some five to ten times a second."""
+    return min(_MOST_ROWS, max(_FEWEST_ROWS, -(-frames // (_TASKS_A_CPU * cpus))))
+
+
 def _simulate_batch(batch: pa.Table, parcel: Parcel, config: dict) -> pa.Table:
+    cv2.setNumThreads(1)  # the other cores have workers of their own
     settings, roots = ScribbleConfig(**config), unpack(parcel).roots
     rows = [scribble_row(row, roots[row["dataset"]], settings) for row in batch.to_pylist()]
     return pa.Table.from_pylist(rows, schema=STORE_SCHEMA)

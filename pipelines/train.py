@@ -129,9 +129,10 @@ def _worker(job: dict) -> None:
     import ray
     import ray.train
     import ray.train.torch
-    import torch
 
-    torch.set_num_threads(job["threads"])
+    from ssvos.device import use_threads
+
+    use_threads(job["threads"])
     keeper, shared = job["keeper"], job["kept"]
     is_first = ray.train.get_context().get_world_rank() == 0
 

@@ -124,7 +124,9 @@ def train_both(
     """
     import torch
 
-    torch.set_num_threads(threads)
+    from ssvos.device import use_threads
+
+    use_threads(threads)
     data = training_data(inputs.index, inputs.scribbles, inputs.roots, config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     network = first_network(inputs.here(config))

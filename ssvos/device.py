@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import cv2
 import torch
+
+
+def use_threads(count: int) -> None:
+    """The most threads that PyTorch and OpenCV take in this process: both would take every core, workers or not."""
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
 
 
 def choose_device(name: str) -> torch.device:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -19,7 +18,7 @@ from ssvos.data.augment import resize_scribble
 from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision
 from ssvos.data.footage import Renderer, read_frame, read_mask
 from ssvos.data.index import IndexedVideo, read_index, videos_of
-from ssvos.device import deterministic
+from ssvos.device import deterministic, use_threads
 from ssvos.inference import segment
 from ssvos.labels import object_ids
 from ssvos.learner import Learner, copied, loss_terms
@@ -265,8 +264,7 @@ def _batches(
 
 def _one_thread(_: int) -> None:
     """Reading processes are many already."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+    use_threads(1)
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from pathlib import Path
 from sandbox import environment
 
 # a cluster started by hand asks for a token otherwise
-OPEN = {"RAY_AUTH_MODE": "disabled"}
+# workers get their share of a machine that does other things too, as those of a cluster that a stage starts
+OPEN = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
 
 
 def free_port() -> int:

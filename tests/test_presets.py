@@ -11,7 +11,7 @@ from ssvos.variants import merge, params_from
 
 PROJECT = Path(__file__).parent.parent
 CONF = PROJECT / "conf"
-PRESETS = ("demo", "cpu-small", "davis", "from-scratch", "gpu-24gb", "gpu-80gb", "paper", "youtube_vos")
+PRESETS = ("demo", "cpu-from-scratch", "cpu-small", "davis", "from-scratch", "gpu-24gb", "gpu-80gb", "paper", "youtube_vos")
 
 
 def asked(**request) -> dict:
@@ -123,6 +123,21 @@ def test_the_paper_preset_holds_the_numbers_of_iv_c():
         "youtube": ("youtube-vos", "train"),
         "davis": ("davis", "train"),
     }
+
+
+def test_the_preset_for_a_cpu_is_the_recipe_that_was_measured():
+    """Of the study of DAVIS-2016: its row full_tight, trained by the longer recipe."""
+    study = PROJECT / "studies/davis2016"
+    recipe = merge(read_yaml(study / "recipe_cpu.yaml"), read_yaml(study / "longer.yaml"))
+    recipe = merge(recipe, recipe["variants"]["full_tight"])
+    preset = params_from(compose(CONF, "cpu-from-scratch"), "cpu-from-scratch").base
+    measured = parse(type(preset), {key: value for key, value in recipe.items() if key != "variants"}, study)
+    assert (preset.model, preset.loss, preset.train.augment) == (measured.model, measured.loss, measured.train.augment)
+    for name in ("stage1", "stage2"):
+        stage = getattr(preset.train, name).model_copy(update={"weights": {}})
+        assert stage == getattr(measured.train, name)
+    ours, theirs = preset.synthetic, measured.synthetic
+    assert (ours.height, ours.width, ours.rich, ours.uses) == (theirs.height, theirs.width, theirs.rich, theirs.uses)
 
 
 def test_a_loss_can_be_chosen_for_a_preset():

@@ -2,9 +2,10 @@
 
 python studies/davis2016/train.py PACK OUT --rows full,pce,dense --device cuda --loaders 4
 
-PACK: DAVIS-2016's `fit` and `holdout` clips as `ssvos pack` leaves them (README.md). A row is a variant of the recipe;
-`dense` and `dense_longer` have the masks of all training clips, rendered and real, as targets. A row that was stopped
-goes on where it was; one that is done is left alone. Recipes are laid one over the other.
+PACK: DAVIS-2016's `fit` and `holdout` clips as `ssvos pack` leaves them (README.md). A row is a variant of the recipe.
+Two keys of one are this script's: `masks: true` has the dense masks of all training clips as targets, `real: false`
+leaves the real clips out of stage 2. A row that was stopped goes on where it was; one that is done is left alone.
+Recipes are laid one over the other.
 """
 
 import argparse
@@ -28,16 +29,17 @@ def stage_file(recipe: dict, row: str, stage: str, pack: Path, out: Path, after:
     """Write the file of `ssvos fit` for a stage of a row -> its path. after: the runs whose stage 2 it goes on from."""
     variants = recipe.pop("variants")
     values = merge(recipe, variants[row])
-    dense = {"dense_every": 1} if row.startswith("dense") else {}
+    dense = {"dense_every": 1} if values.pop("masks", False) else {}
+    is_real = values.pop("real", True) and stage == "stage2"
     rendered = values["data"]["sources"][0] | dense
     fit = {"stage": stage, "out": stage}
-    if stage == "stage1":
-        values["data"]["sources"] = [rendered]
-    else:
+    values["data"]["sources"] = [rendered]
+    if is_real:
         real = {"name": "davis", "layout": "davis", "root": str(pack / "davis"), "train": "fit", "val": "val"}
         values["data"]["sources"] = [real | {"weight": 2.0} | dense, rendered | {"val": ""}]
         values["data"]["holdout_split"] = "holdout"
         fit |= {"index": str(pack / "index.parquet"), "scribbles": str(pack / "scribbles.parquet")}
+    if stage == "stage2":
         fit |= {"start": str(after / row / "stage2/checkpoint.pt") if after else "stage1/checkpoint.pt"}
     path = out / row / f"{stage}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
