@@ -247,8 +247,9 @@ def segment(
     from ssvos.config import ColourConfig, OnlineConfig, PredictConfig, RefinementConfig
     from ssvos.segment_video import segment_video
 
-    if not math.isfinite(foreground_bias):
-        raise ValueError(f"--foreground-bias {foreground_bias}: is no number; give one, for example 0.5")
+    for option, number in {"--foreground-bias": foreground_bias, "--colours": colours}.items():
+        if not math.isfinite(number):
+            raise ValueError(f"{option} {number}: is no number; give one, for example 0.5")
     settings = PredictConfig(
         foreground_bias=foreground_bias,
         refinement=RefinementConfig(iterations=refine),

@@ -11,7 +11,17 @@ from ssvos.variants import merge, params_from
 
 PROJECT = Path(__file__).parent.parent
 CONF = PROJECT / "conf"
-PRESETS = ("demo", "cpu-from-scratch", "cpu-small", "davis", "from-scratch", "gpu-24gb", "gpu-80gb", "paper", "youtube_vos")
+PRESETS = (
+    "demo",
+    "cpu-from-scratch",
+    "cpu-small",
+    "davis",
+    "from-scratch",
+    "gpu-24gb",
+    "gpu-80gb",
+    "paper",
+    "youtube_vos",
+)
 
 
 def asked(**request) -> dict:

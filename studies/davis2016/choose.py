@@ -80,25 +80,36 @@ def scores(network, video, footage, size, settings, online, loss) -> dict[str, l
     return {name: np.mean(values, axis=0).tolist() for name, values in found.items()}
 
 
+def frame_size(text: str) -> tuple[int, int]:
+    """Of `192x336`."""
+    height, width = map(int, text.split("x"))
+    return height, width
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pack", type=Path)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--biases", default="0,1,2")
-    parser.add_argument("--weights", default="6", help="of the refinement; its other values are the defaults")
-    parser.add_argument("--colours", default="0,1", help="weights of the first frame's colours")
+    parser.add_argument("--biases", type=numbers, default="0,1,2")
+    parser.add_argument(
+        "--weights", type=numbers, default="6", help="of the refinement; its other values are the defaults"
+    )
+    parser.add_argument("--colours", type=numbers, default="0,1", help="weights of the first frame's colours")
     parser.add_argument("--plain", action="store_true", help="also without refinement")
     parser.add_argument("--online", type=OnlineConfig.model_validate_json, default=OnlineConfig())
-    parser.add_argument("--size", default="", help="HxW of the network's frames; as trained")
+    parser.add_argument("--size", type=frame_size, help="HxW of the network's frames; as trained")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     network, info = load_checkpoint(given.checkpoint)
     network.to(choose_device(given.device))
-    size = tuple(map(int, given.size.split("x"))) if given.size else info.size
+    size = given.size or info.size
     settings = {"plain": (0.0, RefinementConfig(), ColourConfig())} if given.plain else {}
-    biases, weights, colours = (map(float, one.split(",")) for one in (given.biases, given.weights, given.colours))
-    for bias, weight, colour in product(biases, weights, colours):
+    for bias, weight, colour in product(given.biases, given.weights, given.colours):
         name = f"bias {bias:g}, weight {weight:g}" + (f", colour {colour:g}" if colour else "")
         settings[name] = (bias, RefinementConfig(iterations=5, weight=weight), ColourConfig(weight=colour))
     clips = {
