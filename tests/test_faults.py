@@ -173,10 +173,6 @@ def test_a_killed_worker_loses_no_scribble(place):
 
 @two_cpus
 @pytest.mark.skipif(not can_part(), reason="no network namespaces here: a machine cannot be told from another")
-@pytest.mark.skipif(
-    not os.environ.get("SSVOS_LOST_MACHINE"),
-    reason="on request, SSVOS_LOST_MACHINE=1: it fell in one of four runs, beside other load, and why is not known yet",
-)
 def test_a_lost_machine_is_replaced_by_another(place, undisturbed):
     """Of four machines the first drives, two train, and one of these goes; states lie in the object store."""
     with machines(4) as cluster, object_store(cluster.address(0), 9000, cluster.within(0)) as bucket:
