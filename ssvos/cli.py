@@ -233,6 +233,9 @@ def segment(
     colours: Annotated[
         float, typer.Option(min=0, help="Weight of the first frame's colours beside the network; 0: none, 1: full.")
     ] = 1.0,
+    flow: Annotated[
+        float, typer.Option(min=0, help="Weight of what GrabCut and optical flow carry along; 0: none, and faster.")
+    ] = 4.0,
     online: Annotated[
         int, typer.Option(min=0, help="Steps of learning from the scribble before segmenting: slower, often better.")
     ] = 0,
@@ -244,16 +247,17 @@ def segment(
 
     Example: ssvos segment frames/ --scribble scribble.png --checkpoint checkpoint.pt --out masks/ --overlay
     """
-    from ssvos.config import ColourConfig, OnlineConfig, PredictConfig, RefinementConfig
+    from ssvos.config import ColourConfig, FlowConfig, OnlineConfig, PredictConfig, RefinementConfig
     from ssvos.segment_video import segment_video
 
-    for option, number in {"--foreground-bias": foreground_bias, "--colours": colours}.items():
+    for option, number in {"--foreground-bias": foreground_bias, "--colours": colours, "--flow": flow}.items():
         if not math.isfinite(number):
             raise ValueError(f"{option} {number}: is no number; give one, for example 0.5")
     settings = PredictConfig(
         foreground_bias=foreground_bias,
         refinement=RefinementConfig(iterations=refine),
         colour=ColourConfig(weight=colours),
+        flow=FlowConfig(weight=flow),
         online=OnlineConfig(steps=online),
     )
     count = segment_video(source, scribble, checkpoint, out, device, overlay, full_size, settings, _tracked)

@@ -458,6 +458,16 @@ class ColourConfig(FrozenConfig):
     rounds: Count = 2
 
 
+class FlowConfig(FrozenConfig):
+    """What GrabCut and optical flow make of the first frame's scribble, as evidence beside the network's
+    (ssvos.grabcut_flow). weight: what it adds to an object's log-odds, or takes off; 0: off. agreement: the
+    intersection over union of the two masks from which its weight is full; below, it falls with it.
+    """
+
+    weight: Annotated[float, Field(ge=0.0)] = 0.0
+    agreement: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+
+
 class PredictConfig(FrozenConfig):
     """Frames are resized to height x width for the network (0: stage 2's), masks back to the frame's own size.
 
@@ -469,6 +479,7 @@ class PredictConfig(FrozenConfig):
     foreground_bias: float = 0.0
     refinement: RefinementConfig = RefinementConfig()
     colour: ColourConfig = ColourConfig()
+    flow: FlowConfig = FlowConfig()
     online: OnlineConfig = OnlineConfig()
     height: Annotated[int, Field(ge=0)] = 0
     width: Annotated[int, Field(ge=0)] = 0

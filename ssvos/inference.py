@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 from ssvos.config import LossConfig, PredictConfig
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.index import IndexedVideo
+from ssvos.grabcut_flow import GrabCutFlow, with_flow
 from ssvos.labels import BACKGROUND, UNLABELLED, binary_scribbles, object_ids
 from ssvos.models.network import Network, State, Trunk
 from ssvos.online import learn_online
@@ -51,6 +52,7 @@ class VideoSegmenter:
         self.network, self.size, self.config, self.loss = network.eval(), size, config, loss
         self.device = next(network.parameters()).device
         self._refined = Refiner(self.config.refinement, self.config.colour)
+        self._carried = GrabCutFlow() if self.config.flow.weight else None
         self._groups: list[tuple[tuple[int, ...], State]] = []
 
     @torch.inference_mode()
@@ -60,6 +62,7 @@ class VideoSegmenter:
         if min(height, width) < SMALLEST:
             raise ValueError(f"frame is {height}x{width}; the network needs at least {SMALLEST} pixels a side")
         inner = self.size or (height, width)
+        carried = self._carried(frame, scribble) if self._carried else None
         small = resize_frame(frame, *inner)
         if scribble is not None:
             scribble = resize_scribble(scribble, *inner)
@@ -72,9 +75,11 @@ class VideoSegmenter:
             self._begin(trunk, scribble)
         if not self._groups:
             return np.zeros((height, width), np.uint8)
-        ids, foreground = self._advance(trunk, inner)
+        ids, odds = self._advance(trunk, inner)
+        if carried is not None:
+            odds = with_flow(odds, carried, ids, self.config.flow)
         strokes = None if scribble is None else torch.from_numpy(_classes(scribble, ids)).to(self.device)
-        probs = self._refined(aggregate(foreground), small, tensor, strokes)
+        probs = self._refined(aggregate(odds.sigmoid()), small, tensor, strokes)
         if inner != (height, width):
             probs = interpolate(probs[None], size=(height, width), mode="bilinear", align_corners=False)[0]
         best = probs.argmax(dim=0).cpu().numpy()
@@ -90,13 +95,14 @@ class VideoSegmenter:
         self._groups.append((ids, self.network.begin(trunk, strokes, owner)))
 
     def _advance(self, trunk: Trunk, inner: tuple[int, int]) -> tuple[list[int], Tensor]:
+        """The objects' ids and log-odds (K, H, W)."""
         ids, planes = [], []
         for k, (group_ids, state) in enumerate(self._groups):
             logits, _, state = self.network.step(trunk, state)
             self._groups[k] = (group_ids, state)
             ids += group_ids
             odds = (logits[:, 1] - logits[:, 0])[:, : inner[0], : inner[1]]
-            planes.append((odds - self.config.foreground_bias).sigmoid())
+            planes.append(odds - self.config.foreground_bias)
         return ids, torch.cat(planes)
 
 

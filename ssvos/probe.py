@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssvos.config import AugmentConfig, Config, LossConfig
 from ssvos.data.augment import draw_variation, resize_frame, resize_scribble
+from ssvos.grabcut_flow import GrabCutFlow
 from ssvos.inference import segment
 from ssvos.labels import UNLABELLED, decode_labels, encode_labels
 from ssvos.losses.dense_crf import regularizer
@@ -118,7 +119,7 @@ def probe(config: Config, size: tuple[int, int], source: tuple[int, int], object
         regularizer=energy,
         update=_update_seconds(network, trainable, device),
         segmenting=Line.through(px, tuple(_segmenting_seconds(network, s, source, objects) for s in sizes)),
-        refining=Line.through(px, tuple(_refining_seconds(config, s, objects, device) for s in sizes)),
+        refining=Line.through(px, tuple(_refining_seconds(config, s, source, objects, device) for s in sizes)),
         saved=Line.through(px, tuple(w.bytes / FRAMES for w in without)),
         regularizer_saved=energy_saved,
         power=power,
@@ -268,16 +269,24 @@ def _segmenting_seconds(network: Network, size: tuple[int, int], source: tuple[i
     return seconds
 
 
-def _refining_seconds(config: Config, size: tuple[int, int], objects: int, device: torch.device) -> float:
+def _refining_seconds(
+    config: Config, size: tuple[int, int], source: tuple[int, int], objects: int, device: torch.device
+) -> float:
+    """What is done beside the network: flow on the frame's own size, the rest on the network's."""
     predict = config.predict
+    carrying = 0.0
+    if predict.flow.weight:
+        carried, frames = GrabCutFlow(), smooth_frames(source)
+        carried(frames[0], strokes(source, objects))
+        carrying = _seconds(lambda: carried(frames[1]), device)
     if not (predict.refinement.iterations or predict.colour.weight):
-        return 0.0
+        return carrying
     image = smooth_frames(size)[0]
     frame = torch.from_numpy(image)[None].to(device).permute(0, 3, 1, 2).float() / 255
     probs = torch.full((objects + 1, *size), 1 / (objects + 1), device=device)
     refined = Refiner(predict.refinement, predict.colour)
     refined(probs, image, frame, torch.full(size, UNLABELLED, dtype=torch.uint8, device=device))
-    return _seconds(lambda: refined(probs, image, frame), device)
+    return carrying + _seconds(lambda: refined(probs, image, frame), device)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

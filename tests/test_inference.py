@@ -5,8 +5,9 @@ import pytest
 import torch
 from conftest import make_network
 
-from ssvos.config import ColourConfig, PredictConfig, RefinementConfig
+from ssvos.config import ColourConfig, FlowConfig, PredictConfig, RefinementConfig
 from ssvos.data.index import IndexedFrame, IndexedVideo
+from ssvos.grabcut_flow import GrabCutFlow
 from ssvos.inference import VideoSegmenter, aggregate, segment, starting_scribbles
 
 HEIGHT, WIDTH = 48, 64
@@ -78,9 +79,10 @@ def test_the_masks_of_these_tests_are_not_trivial(lively):
 
 
 COLOURED = PredictConfig(refinement=RefinementConfig(iterations=2), colour=ColourConfig(weight=0.5))
+CARRIED = PredictConfig(flow=FlowConfig(weight=50.0, agreement=0.01))
 
 
-@pytest.mark.parametrize("config", [PredictConfig(), COLOURED], ids=["plain", "coloured"])
+@pytest.mark.parametrize("config", [PredictConfig(), COLOURED, CARRIED], ids=["plain", "coloured", "carried"])
 @pytest.mark.parametrize("begins", [{0: (1, 2)}, {0: (1,), 2: (1, 2)}, {0: (2,), 1: (1, 2)}])
 def test_exchanging_object_ids_exchanges_them_in_the_masks_and_nothing_else(lively, begins, config):
     def renamed(labels: np.ndarray) -> np.ndarray:
@@ -223,3 +225,28 @@ def test_colours_are_learnt_on_the_frames_on_which_objects_begin(lively):
     assert (plain != coloured).any()
     again = np.stack(list(segment(lively, frames, given | {2: scribble((2, 1))}, config=COLOURED)))
     np.testing.assert_array_equal(again, coloured)
+
+
+def test_what_flow_carries_decides_where_it_is_given_the_weight_and_the_state_stays(lively):
+    """Against a network that is told to find object everywhere; the square moves."""
+    frames, given = [], {0: scribble((1,))}
+    for t in range(3):
+        frame = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+        frame[2:14, 4 + t : 38 + t] = (210, 60, 60)
+        frames.append(frame)
+    everywhere = PredictConfig(foreground_bias=-30.0)
+    heard = everywhere.model_copy(update={"flow": FlowConfig(weight=100.0, agreement=0.01)})
+    plain, told, flow = VideoSegmenter(lively, config=everywhere), VideoSegmenter(lively, config=heard), GrabCutFlow()
+    for t, frame in enumerate(frames):
+        carried = flow(frame, given.get(t))
+        assert 200 < carried.sum() < 600 and plain(frame, given.get(t)).all()
+        np.testing.assert_array_equal(told(frame, given.get(t)), carried)
+        assert torch.equal(plain._groups[0][1].mask, told._groups[0][1].mask)
+
+
+def test_a_later_scribble_of_a_known_object_is_nothing_to_flow_either(lively):
+    once, again = (
+        list(segment(lively, video(), given, config=CARRIED))
+        for given in ({0: scribble()}, {0: scribble(), 1: scribble((2, 1))})
+    )
+    np.testing.assert_array_equal(once, again)

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from ssvos.grabcut_flow import segment_first, warp_mask
 from ssvos.labels import read_labels
-from ssvos.yardsticks import copy_first, empty, grabcut_flow, segment_first, warp_mask
+from ssvos.yardsticks import copy_first, empty, grabcut_flow
 
 SHAPE = (72, 112)
 

@@ -1,4 +1,4 @@
-"""Score settings of prediction on the held-out clips: bias taken off the log-odds, refined outlines, colours.
+"""Score settings of prediction on the held-out clips: bias taken off the log-odds, refined outlines, colours, flow.
 
 python studies/davis2016/choose.py PACK CHECKPOINT --json OUT
 
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from ssvos.checkpoint import load_checkpoint
-from ssvos.config import ColourConfig, OnlineConfig, RefinementConfig
+from ssvos.config import ColourConfig, FlowConfig, OnlineConfig, RefinementConfig
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.footage import IndexedFootage
 from ssvos.data.index import IndexedVideo, read_index, videos_of
 from ssvos.device import choose_device
+from ssvos.grabcut_flow import GrabCutFlow, with_flow
 from ssvos.metrics.contour import contour_accuracy
 from ssvos.metrics.region import region_similarity
 from ssvos.models.network import Network
@@ -63,14 +64,21 @@ def log_odds(network: Network, footage: IndexedFootage, size: tuple[int, int], o
 def scores(network, video, footage, size, settings, online, loss) -> dict[str, list[float]]:
     """Setting -> [mean J, mean F] of a clip."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in settings}
-    refiners = {name: Refiner(refinement, colour) for name, (_, refinement, colour) in settings.items()}
+    refiners = {name: Refiner(refinement, colour) for name, (_, refinement, colour, _) in settings.items()}
+    carried = GrabCutFlow() if any(flow.weight for *_, flow in settings.values()) else None
     for position, (image, frame, odds, strokes) in enumerate(log_odds(network, footage, size, online, loss)):
+        full = (video.frames[position].height, video.frames[position].width)
+        if carried:
+            given = None if position else footage.scribble(0, full)
+            mask_of_flow = carried(footage.frame(position, full), given)
         if position % _EVERY:
             continue
-        full = (video.frames[position].height, video.frames[position].width)
         truth = footage.mask(position, full) == 1
-        for name, (bias, *_) in settings.items():
-            foreground = (odds - bias).sigmoid()
+        for name, (bias, *_, flow) in settings.items():
+            told = (odds - bias)[None]
+            if flow.weight:
+                told = with_flow(told, mask_of_flow, [1], flow)
+            foreground = told[0].sigmoid()
             probs = refiners[name](torch.stack([1 - foreground, foreground]), image, frame, strokes)
             if position == 0:
                 continue
@@ -100,6 +108,7 @@ def main() -> None:
         "--weights", type=numbers, default="6", help="of the refinement; its other values are the defaults"
     )
     parser.add_argument("--colours", type=numbers, default="0,1", help="weights of the first frame's colours")
+    parser.add_argument("--flows", type=numbers, default="0,4", help="weights of what flow carries along")
     parser.add_argument("--plain", action="store_true", help="also without refinement")
     parser.add_argument("--online", type=OnlineConfig.model_validate_json, default=OnlineConfig())
     parser.add_argument("--size", type=frame_size, help="HxW of the network's frames; as trained")
@@ -108,10 +117,12 @@ def main() -> None:
     network, info = load_checkpoint(given.checkpoint)
     network.to(choose_device(given.device))
     size = given.size or info.size
-    settings = {"plain": (0.0, RefinementConfig(), ColourConfig())} if given.plain else {}
-    for bias, weight, colour in product(given.biases, given.weights, given.colours):
+    settings = {"plain": (0.0, RefinementConfig(), ColourConfig(), FlowConfig())} if given.plain else {}
+    for bias, weight, colour, flow in product(given.biases, given.weights, given.colours, given.flows):
         name = f"bias {bias:g}, weight {weight:g}" + (f", colour {colour:g}" if colour else "")
-        settings[name] = (bias, RefinementConfig(iterations=5, weight=weight), ColourConfig(weight=colour))
+        name += f", flow {flow:g}" if flow else ""
+        refinement = RefinementConfig(iterations=5, weight=weight)
+        settings[name] = (bias, refinement, ColourConfig(weight=colour), FlowConfig(weight=flow))
     clips = {
         v.sequence: scores(network, v, f, size, settings, given.online, info.loss) for v, f in held_out(given.pack)
     }
