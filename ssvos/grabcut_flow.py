@@ -1,7 +1,7 @@
-"""GrabCut and optical flow, without training: what a scribble, its video's colours and motion say of the masks.
+"""GrabCut and optical flow, without training: what scribble, colours and motion of a video say of its masks.
 
-GrabCut: Rother et al. 2004; DIS flow: Kroeger et al. 2016 (both as OpenCV has them). Alone they are an answer to measure
-networks by (ssvos.yardsticks); beside a network they are evidence (`predict.flow`).
+GrabCut: Rother et al. 2004; DIS flow: Kroeger et al. 2016 (both as OpenCV has them). Alone they are an answer to
+measure networks by (ssvos.yardsticks); beside a network they are evidence (`predict.flow`).
 """
 
 import cv2
