@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from measure import RESULTS
-from scaling_model import BLOCK_ROWS, DAVIS, PIXELS_480P, YOUTUBE, Assumptions, Costs, DataSet, Simulation, paper
+from scaling_model import DAVIS, PIXELS_480P, YOUTUBE, Assumptions, Costs, DataSet, Simulation, paper
 
+from pipelines.scribbles import FEWEST_ROWS
 from ssvos.files import write_text
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
@@ -124,7 +125,7 @@ def limit_table(costs: Costs, given: Assumptions) -> str:
         steps = f"{train.stage1.batch_clips} GPUs in stage 1, {train.stage2.batch_clips} in stage 2"
         held = f"the same GPUs, {round(data.holdout * data.train_videos)} videos after every epoch"
         rows += [
-            (data.name, "`scribbles`", f"{BLOCK_ROWS} frames", f"{data.scribbled // BLOCK_ROWS} cores"),
+            (data.name, "`scribbles`", f"{FEWEST_ROWS} frames", f"{data.scribbled // FEWEST_ROWS} cores"),
             (data.name, "training steps", "a clip of the batch", steps),
             (data.name, "held-out scores", "a video", held),
             (data.name, "`predict`", "a video", f"{useful} GPUs; the longest video alone takes {longest}"),

@@ -13,13 +13,13 @@ import torch
 from measure import plain_forward
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipelines.scribbles import block_rows
 from ssvos.config import Config, StageConfig
 from ssvos.models.network import Network
 from ssvos.presets import compose
 
 CONF = Path(__file__).parent.parent / "conf"
 PIXELS_480P = 480 * 854
-BLOCK_ROWS = 64  # frames in a task of stage `scribbles`
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ class Simulation:
         return self._seconds(between(self.costs.infer_seconds), between(self.costs.infer_forwards), pixels)
 
     def scribbles(self, data: DataSet) -> float:
-        blocks = data.scribbled // BLOCK_ROWS
+        rows = block_rows(data.scribbled, self.cores)
         cost = self.costs.scribble * data.pixels / PIXELS_480P
-        return math.ceil(blocks / self.cores) * data.scribbled / blocks * cost
+        return math.ceil(data.scribbled / rows / self.cores) * rows * cost
 
     def step(self, stage: StageConfig) -> tuple[int, float, float, float]:
         """Workers of a training step, and its seconds: computing, reading frames, exchanging gradients."""

@@ -1,5 +1,7 @@
 """Stage `scribbles`: simulate a scribble for every labelled frame with Ray Data, or take the drawn ones."""
 
+from math import ceil
+
 import cv2
 import pyarrow as pa
 
@@ -14,7 +16,7 @@ from ssvos.data.index import labelled_frames, read_index
 from ssvos.scribbles.quality import summarise_store
 from ssvos.scribbles.store import STORE_SCHEMA, read_store_table, scribble_row, write_store
 
-_MOST_ROWS, _FEWEST_ROWS = 512, 16
+_MOST_ROWS, FEWEST_ROWS = 512, 16
 _TASKS_A_CPU = 4
 
 
@@ -38,7 +40,7 @@ def simulate(frames: pa.Table, parcel: Parcel, config: ScribbleConfig) -> pa.Tab
     """One store row for each labelled frame; a pure function of its row, so that workers and blocks do not matter."""
     import ray
 
-    rows = _block_rows(len(frames), int(ray.cluster_resources()["CPU"]))
+    rows = block_rows(len(frames), int(ray.cluster_resources()["CPU"]))
     blocks = [frames.slice(start, rows) for start in range(0, len(frames), rows)]
     dataset = (
         quiet_data()
@@ -59,10 +61,11 @@ def simulate(frames: pa.Table, parcel: Parcel, config: ScribbleConfig) -> pa.Tab
     return pa.concat_tables(tables)
 
 
-def _block_rows(frames: int, cpus: int) -> int:
+def block_rows(frames: int, cpus: int) -> int:
     """Frames of a task: several tasks a CPU, so that all end at about the same time, but not small ones, since Ray Data
     looks for what is done, and gives out what is next, some five to ten times a second."""
-    return min(_MOST_ROWS, max(_FEWEST_ROWS, -(-frames // (_TASKS_A_CPU * cpus))))
+    each = max(_TASKS_A_CPU, ceil(frames / (_MOST_ROWS * cpus)))
+    return max(FEWEST_ROWS, ceil(frames / (each * cpus)))
 
 
 def _simulate_batch(batch: pa.Table, parcel: Parcel, config: dict) -> pa.Table:
