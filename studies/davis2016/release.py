@@ -1,0 +1,42 @@
+"""Make the checkpoint that comes along, in half precision, of a training on rendered clips alone.
+
+python studies/davis2016/release.py RUNS/rendered OUT
+
+RUNS/rendered: as train.py leaves a row that was stopped in stage 2 after an epoch. The average of the weights at that
+point is taken, not the best epoch's: two rendered videos are too few to choose among epochs by.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+from ssvos.checkpoint import load_checkpoint, save_checkpoint
+from ssvos.config import read_yaml
+from ssvos.progress import from_bytes
+
+
+def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit("release: expected the folder of a row, and where the checkpoint goes")
+    row, out = map(Path, sys.argv[1:])
+    states = [path for path in row.glob("stage2/resume-*.pt") if not path.stem.endswith("-before")]
+    if len(states) != 1:
+        raise ValueError(f"{row}/stage2: has {len(states)} states to go on from; stop a training there (train.py)")
+    progress, _ = from_bytes(states[0].read_bytes())
+    network, info = load_checkpoint(row / "stage1/checkpoint.pt")
+    average = {name.removeprefix("module."): w for name, w in progress.average.items() if name != "n_averaged"}
+    network.load_state_dict(average)
+    weights = {name: w.half() if w.is_floating_point() else w for name, w in network.state_dict().items()}
+    stage = read_yaml(row / "stage2.yaml")["train"]["stage2"]
+    about = {key: info.about[key] for key in ("variant", "data", "loss")}
+    about |= {"stage": "stage2", "height": stage["height"], "width": stage["width"], "epoch": progress.epoch}
+    save_checkpoint(out, weights, info.model, about)
+    content = out.read_bytes()
+    print(f"{out}: epoch {progress.epoch}, {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"release: {error}")
