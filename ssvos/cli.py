@@ -220,8 +220,11 @@ def split(
 def segment(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of frames, or a video file.")],
     scribble: Annotated[Path, typer.Option(help="Scribble PNG of the first frame, or DAVIS-interactive JSON.")],
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint.pt of this project.")],
     out: Annotated[Path, typer.Option(help="Where a palette PNG a frame goes.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint.pt of this project; without one, that which comes along: docs/model-card.md."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write overlay.mp4 (H.264).")] = False,
     foreground_bias: Annotated[
@@ -245,8 +248,9 @@ def segment(
 ) -> None:
     """Segment a video of your own from a scribble on its first frame.
 
-    Example: ssvos segment frames/ --scribble scribble.png --checkpoint checkpoint.pt --out masks/ --overlay
+    Example: ssvos segment frames/ --scribble scribble.png --out masks/ --overlay
     """
+    from ssvos.checkpoint import PACKAGED
     from ssvos.config import ColourConfig, FlowConfig, OnlineConfig, PredictConfig, RefinementConfig
     from ssvos.segment_video import segment_video
 
@@ -260,7 +264,7 @@ def segment(
         flow=FlowConfig(weight=flow),
         online=OnlineConfig(steps=online),
     )
-    count = segment_video(source, scribble, checkpoint, out, device, overlay, full_size, settings, _tracked)
+    count = segment_video(source, scribble, checkpoint or PACKAGED, out, device, overlay, full_size, settings, _tracked)
     typer.echo(f"{count} masks in {out}")
 
 

@@ -1,5 +1,6 @@
 """The command line as a stranger meets it: what it writes, exit statuses, one line for bad input."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -8,16 +9,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from ssvos.checkpoint import save_checkpoint
-from ssvos.config import ModelConfig
+from ssvos.checkpoint import PACKAGED, load_checkpoint, save_checkpoint
+from ssvos.config import ModelConfig, read_yaml
 from ssvos.data.video_file import VideoWriter, read_video
 from ssvos.labels import read_labels, write_labels
 from ssvos.models.network import Network
 
 SSVOS = [sys.executable, "-m", "ssvos.cli"]
 ORACLE = Path(__file__).parent / "oracle" / "metrics"
+PROJECT = Path(__file__).parent.parent
 
 
 def call(*arguments) -> subprocess.CompletedProcess:
@@ -97,6 +100,29 @@ def test_a_davis_interactive_scribble_begins_at_its_own_frame(clip, tmp_path):
     (clip / "strokes.json").write_text(json.dumps({"sequence": "clip", "scribbles": [*strokes, [], []]}))
     assert segment(clip, tmp_path, scribble="strokes.json").returncode == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{t:05d}.png" for t in range(1, 4)]
+
+
+def test_without_a_checkpoint_segment_takes_the_one_that_comes_along(clip, tmp_path):
+    """The square moves; the network has never been trained on anything like it, or on any real video."""
+    done = call("segment", clip / "frames", "--scribble", clip / "scribble.png", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for t in range(4):
+        mask, true = read_labels(tmp_path / f"{t:05d}.png"), np.zeros((50, 70), bool)
+        true[10:30, 10 + 5 * t : 30 + 5 * t] = True
+        assert ((mask == 1) & true).sum() / ((mask == 1) | true).sum() > 0.5
+
+
+def test_the_checkpoint_that_comes_along_is_the_one_of_its_card_and_of_the_row_that_was_judged():
+    content = PACKAGED.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    card = (PROJECT / "docs/model-card.md").read_text()
+    row = read_yaml(PROJECT / "studies/davis2016/checkpoints.yaml")["rendered"]
+    assert f"`{digest}`" in card and row["sha256"] == digest and len(content) < 16e6
+    judged = json.loads((PROJECT / "studies/davis2016/results/rendered.json").read_text())["global"]["J&F-Mean"]
+    assert f"**{100 * judged:.1f}**" in card
+    network, info = load_checkpoint(PACKAGED)
+    assert info.size == (row["predict"]["height"], row["predict"]["width"])
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
 
 
 def test_segment_says_what_is_wrong_and_writes_nothing(clip, tmp_path):
