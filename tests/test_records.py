@@ -19,7 +19,7 @@ from pipelines import records, tracking
 from pipelines.params import Layout, read_params
 from pipelines.records import Records
 from ssvos.checkpoint import save_checkpoint
-from ssvos.config import ColourConfig, PredictConfig, RefinementConfig
+from ssvos.config import ColourConfig, FlowConfig, PredictConfig, RefinementConfig
 from ssvos.data.index import read_index, videos_of
 from ssvos.labels import read_labels, write_labels
 from ssvos.scribbles.store import read_store
@@ -322,7 +322,9 @@ def test_the_logged_model_segments_a_folder_of_frames(project, tmp_path, monkeyp
     checkpoint = layout.run("ours", "stage2") / "checkpoint.pt"
     there = tmp_path / "there"
     # as `ssvos segment` has it by default
-    settings = PredictConfig(refinement=RefinementConfig(iterations=5), colour=ColourConfig(weight=1.0))
+    settings = PredictConfig(
+        refinement=RefinementConfig(iterations=5), colour=ColourConfig(weight=1.0), flow=FlowConfig(weight=4.0)
+    )
     segment_video(frames, tmp_path / "scribble.png", checkpoint, there, "cpu", False, False, settings, untracked)
     masks = sorted((tmp_path / "masks").glob("*.png"))
     assert len(masks) == 6
