@@ -10,7 +10,8 @@ import torch
 def use_threads(count: int) -> None:
     """The most threads that PyTorch and OpenCV take in this process: both would take every core, workers or not."""
     torch.set_num_threads(count)
-    cv2.setNumThreads(count)
+    # 0 is one thread as well; asked for 1, OpenCV waits for the threads of its pool, which a forked process lacks
+    cv2.setNumThreads(count if count > 1 else 0)
 
 
 def choose_device(name: str) -> torch.device:
