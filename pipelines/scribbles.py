@@ -40,8 +40,8 @@ def simulate(frames: pa.Table, parcel: Parcel, config: ScribbleConfig) -> pa.Tab
     """One store row for each labelled frame; a pure function of its row, so that workers and blocks do not matter."""
     import ray
 
-    rows = block_rows(len(frames), int(ray.cluster_resources()["CPU"]))
-    blocks = [frames.slice(start, rows) for start in range(0, len(frames), rows)]
+    rows = block_rows(len(frames), max(1, int(ray.cluster_resources().get("CPU", 1))))
+    blocks = [frames.slice(start, rows) for start in range(0, max(1, len(frames)), rows)]
     dataset = (
         quiet_data()
         .from_arrow(blocks)
