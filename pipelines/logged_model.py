@@ -17,19 +17,15 @@ class ScribbleSegmenter(PythonModel):
         from contextlib import contextmanager
         from pathlib import Path
 
-        from ssvos.config import ColourConfig, FlowConfig, PredictConfig, RefinementConfig
-        from ssvos.segment_video import segment_video
+        from ssvos.segment_video import USUAL, segment_video
 
         @contextmanager
         def silent(_what, _total):
             yield lambda *_: None
 
-        settings = PredictConfig(
-            refinement=RefinementConfig(iterations=5), colour=ColourConfig(weight=1.0), flow=FlowConfig(weight=4.0)
-        )
         for one in model_input:
             video, scribble, out = (Path(one[key]) for key in ("video", "scribble", "out"))
-            segment_video(video, scribble, Path(self.checkpoint), out, "auto", False, False, settings, silent)
+            segment_video(video, scribble, Path(self.checkpoint), out, "auto", False, False, USUAL, silent)
         return [one["out"] for one in model_input]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssvos.checkpoint import load_checkpoint
-from ssvos.config import PredictConfig
+from ssvos.config import ColourConfig, FlowConfig, PredictConfig, RefinementConfig
 from ssvos.data.footage import read_frame
 from ssvos.data.preparation import Tracked
 from ssvos.data.validation import measure_image
@@ -22,6 +22,12 @@ from ssvos.scribbles.formats import read_davis_json, read_scribble
 from ssvos.viz import overlay
 
 _STROKE_SHARE = 5 / 480  # III-E's 5 px at 480 rows: strokes of a JSON file are lines without a width
+
+
+# what is done beside the network where nothing else is asked for: by `ssvos segment`, and by a model logged to MLflow
+USUAL = PredictConfig(
+    refinement=RefinementConfig(iterations=5), colour=ColourConfig(weight=1.0), flow=FlowConfig(weight=4.0)
+)
 
 
 @dataclass(frozen=True)

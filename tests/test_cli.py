@@ -1,6 +1,7 @@
 """The command line as a stranger meets it: what it writes, exit statuses, one line for bad input."""
 
 import hashlib
+import inspect
 import json
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from ssvos import cli
 from ssvos.checkpoint import PACKAGED, load_checkpoint, save_checkpoint
 from ssvos.config import ModelConfig, read_yaml
 from ssvos.data.video_file import VideoWriter, read_video
 from ssvos.labels import read_labels, write_labels
 from ssvos.models.network import Network
+from ssvos.segment_video import USUAL
 
 SSVOS = [sys.executable, "-m", "ssvos.cli"]
 ORACLE = Path(__file__).parent / "oracle" / "metrics"
@@ -110,6 +113,18 @@ def test_without_a_checkpoint_segment_takes_the_one_that_comes_along(clip, tmp_p
         mask, true = read_labels(tmp_path / f"{t:05d}.png"), np.zeros((50, 70), bool)
         true[10:30, 10 + 5 * t : 30 + 5 * t] = True
         assert ((mask == 1) & true).sum() / ((mask == 1) | true).sum() > 0.5
+
+
+def test_the_defaults_of_segment_are_the_usual_settings():
+    defaults = {name: one.default for name, one in inspect.signature(cli.segment).parameters.items()}
+    usual = (
+        USUAL.foreground_bias,
+        USUAL.refinement.iterations,
+        USUAL.colour.weight,
+        USUAL.flow.weight,
+        USUAL.online.steps,
+    )
+    assert tuple(defaults[name] for name in ("foreground_bias", "refine", "colours", "flow", "online")) == usual
 
 
 def test_the_checkpoint_that_comes_along_is_the_one_of_its_card_and_of_the_row_that_was_judged():

@@ -19,11 +19,10 @@ from pipelines import records, tracking
 from pipelines.params import Layout, read_params
 from pipelines.records import Records
 from ssvos.checkpoint import save_checkpoint
-from ssvos.config import ColourConfig, FlowConfig, PredictConfig, RefinementConfig
 from ssvos.data.index import read_index, videos_of
 from ssvos.labels import read_labels, write_labels
 from ssvos.scribbles.store import read_store
-from ssvos.segment_video import segment_video
+from ssvos.segment_video import USUAL, segment_video
 
 HISTORY = {
     "stage1": "epoch,learning_rate,loss,holdout_score\n1,0.001,0.9,0.2\n2,0.0005,0.7,0.3\n",
@@ -321,11 +320,7 @@ def test_the_logged_model_segments_a_folder_of_frames(project, tmp_path, monkeyp
     assert model.predict([job]) == [job["out"]]
     checkpoint = layout.run("ours", "stage2") / "checkpoint.pt"
     there = tmp_path / "there"
-    # as `ssvos segment` has it by default
-    settings = PredictConfig(
-        refinement=RefinementConfig(iterations=5), colour=ColourConfig(weight=1.0), flow=FlowConfig(weight=4.0)
-    )
-    segment_video(frames, tmp_path / "scribble.png", checkpoint, there, "cpu", False, False, settings, untracked)
+    segment_video(frames, tmp_path / "scribble.png", checkpoint, there, "cpu", False, False, USUAL, untracked)
     masks = sorted((tmp_path / "masks").glob("*.png"))
     assert len(masks) == 6
     assert all(mask.read_bytes() == (there / mask.name).read_bytes() for mask in masks)
