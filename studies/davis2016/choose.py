@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ssvos.checkpoint import load_checkpoint
-from ssvos.config import ColourConfig, FlowConfig, OnlineConfig, RefinementConfig
+from ssvos.config import ColourConfig, FlowConfig, OnlineConfig, RefinementConfig, parse
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.footage import IndexedFootage
 from ssvos.data.index import IndexedVideo, read_index, videos_of
@@ -109,6 +109,7 @@ def main() -> None:
     )
     parser.add_argument("--colours", type=numbers, default="0,1", help="weights of the first frame's colours")
     parser.add_argument("--flows", type=numbers, default="0,4", help="weights of what flow carries along")
+    parser.add_argument("--agreements", type=numbers, default="0.5", help="from which flow's weight is full")
     parser.add_argument("--plain", action="store_true", help="also without refinement")
     parser.add_argument("--online", type=OnlineConfig.model_validate_json, default=OnlineConfig())
     parser.add_argument("--size", type=frame_size, help="HxW of the network's frames; as trained")
@@ -118,11 +119,16 @@ def main() -> None:
     network.to(choose_device(given.device))
     size = given.size or info.size
     settings = {"plain": (0.0, RefinementConfig(), ColourConfig(), FlowConfig())} if given.plain else {}
-    for bias, weight, colour, flow in product(given.biases, given.weights, given.colours, given.flows):
+    flows = [
+        parse(FlowConfig, {"weight": flow, "agreement": one}, "predict.flow")
+        for flow, one in product(given.flows, given.agreements)
+    ]
+    for bias, weight, colour, flow in product(given.biases, given.weights, given.colours, flows):
         name = f"bias {bias:g}, weight {weight:g}" + (f", colour {colour:g}" if colour else "")
-        name += f", flow {flow:g}" if flow else ""
+        if flow.weight:
+            name += f", flow {flow.weight:g}" + (f" from {flow.agreement:g}" if len(given.agreements) > 1 else "")
         refinement = RefinementConfig(iterations=5, weight=weight)
-        settings[name] = (bias, refinement, ColourConfig(weight=colour), FlowConfig(weight=flow))
+        settings[name] = (bias, refinement, ColourConfig(weight=colour), flow)
     clips = {
         v.sequence: scores(network, v, f, size, settings, given.online, info.loss) for v, f in held_out(given.pack)
     }
