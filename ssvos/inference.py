@@ -82,7 +82,7 @@ class VideoSegmenter:
         probs = self._refined(aggregate(odds.sigmoid()), small, tensor, strokes)
         if inner != (height, width):
             probs = interpolate(probs[None], size=(height, width), mode="bilinear", align_corners=False)[0]
-        best = probs.argmax(dim=0).cpu().numpy()
+        best = probs.max(dim=0).indices.cpu().numpy()  # several times faster than argmax here
         return np.array([0, *ids], np.uint8)[best]
 
     def _begin(self, trunk: Trunk, scribble: np.ndarray) -> None:

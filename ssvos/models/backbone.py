@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d
 
 from ssvos.config import BackboneConfig
+from ssvos.models import winograd
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -32,10 +33,14 @@ def normalised(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(norm, FrozenBatchNorm):
         return norm(conv(x))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
     weight = conv.weight * scale[:, None, None, None]
+    if conv.stride == (1, 1) and winograd.pays(x, weight, conv.dilation[0]):
+        kept = winograd.kept_transformed(conv, weight, conv.weight, norm.weight, norm.running_var)
+        return winograd.convolve(x, weight, shift[:, None, None], conv.dilation[0], kept)
     # for 1x1, where dilation changes nothing, PyTorch has its fast kernel on one thread of a CPU only if there is some
     dilation = 2 if conv.kernel_size == (1, 1) and x.device.type == "cpu" else conv.dilation
-    return conv2d(x, weight, norm.bias - norm.running_mean * scale, conv.stride, conv.padding, dilation)
+    return conv2d(x, weight, shift, conv.stride, conv.padding, dilation)
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -67,7 +72,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(normalised(self.conv1, self.bn1, x))
         out = normalised(self.conv2, self.bn2, out)
-        return self.relu(out + _shortcut(self.downsample, x))
+        return self.relu(out.add_(_shortcut(self.downsample, x)))
 
 
 class Bottleneck(nn.Module):
@@ -91,7 +96,7 @@ class Bottleneck(nn.Module):
         out = self.relu(normalised(self.conv1, self.bn1, x))
         out = self.relu(normalised(self.conv2, self.bn2, out))
         out = normalised(self.conv3, self.bn3, out)
-        return self.relu(out + _shortcut(self.downsample, x))
+        return self.relu(out.add_(_shortcut(self.downsample, x)))
 
 
 def _projection(in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Sequential | None:

@@ -75,12 +75,13 @@ class Upsampling(nn.Module):
     def forward(self, encoding: Tensor, s8: Tensor, s4: Tensor, shallow_scores: Tensor | None = None) -> Tensor:
         """encoding (N, E, h, w), at stride 16 or 8, the shares of each one's image, maybe appearance scores
         (N, 4, H/4, W/4) -> fine logits (N, 2, H, W)."""
-        x = relu(s8 + conv2d(_resized(encoding, s8), self.refine8.weight[:, : self.channels], padding=1))
-        x = s4 + conv2d(_resized(x, s4), self.refine4.weight[:, : self.channels], padding=1)
+        # in place: a map of this size in new memory takes as long as what is done to it
+        x = conv2d(_resized(encoding, s8), self.refine8.weight[:, : self.channels], padding=1).add_(s8).relu_()
+        x = conv2d(_resized(x, s4), self.refine4.weight[:, : self.channels], padding=1).add_(s4)
         if shallow_scores is not None:
-            x = x + self.judge(shallow_scores)
+            x.add_(self.judge(shallow_scores))
         # two channels are enlarged several times faster when each lies on its own
-        return interpolate(self.classify(relu(x)).contiguous(), scale_factor=4, mode="bilinear", align_corners=False)
+        return interpolate(self.classify(x.relu_()).contiguous(), scale_factor=4, mode="bilinear", align_corners=False)
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:

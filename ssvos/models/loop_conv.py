@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d
 
+from ssvos.models import winograd
+
 
 class LoopConv(nn.Conv2d):
     """A convolution with a bias that keeps its input's size. Inside `unrolled` it counts as one of several steps."""
@@ -20,7 +22,12 @@ class LoopConv(nn.Conv2d):
     steps: "_Steps | None" = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.steps is None else self.steps(x)
+        if self.steps is not None:
+            return self.steps(x)
+        if winograd.pays(x, self.weight, self.dilation[0]):
+            kept = winograd.kept_transformed(self, self.weight, self.weight)
+            return winograd.convolve(x, self.weight, self.bias[:, None, None], self.dilation[0], kept)
+        return super().forward(x)
 
 
 @contextmanager
@@ -48,13 +55,18 @@ class _Steps:
         self.conv, self.inputs = conv, []
         # in the precision that autocast would choose, once and not once a step
         self.weight = conv.weight.detach().to(like.dtype)
+        self.transformed = None
         self.biases = _Biases.apply(conv.weight, conv.bias, conv, length, like, self.inputs).unbind()
 
     def __call__(self, x: Tensor) -> Tensor:
         bias = self.biases[len(self.inputs)]
         x = x.to(self.weight.dtype)
+        if not self.inputs and winograd.pays(x, self.weight, self.conv.dilation[0]):
+            self.transformed = winograd.transformed(self.weight)
         self.inputs.append(x.detach())
-        return conv2d(x, self.weight, None, 1, self.conv.padding, self.conv.dilation) + bias
+        if self.transformed is not None:
+            return winograd.convolve(x, self.weight, bias, self.conv.dilation[0], self.transformed)
+        return conv2d(x, self.weight, None, 1, self.conv.padding, self.conv.dilation).add_(bias)
 
 
 class _Biases(torch.autograd.Function):
@@ -70,6 +82,9 @@ class _Biases(torch.autograd.Function):
     def backward(ctx, grad):
         conv, x = ctx.conv, torch.cat(ctx.inputs)
         grad = grad.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        if winograd.pays(x, conv.weight, conv.dilation[0]):
+            of_weight = winograd.weight_gradient(x, grad, conv.dilation[0])
+            return of_weight, grad.sum(dim=(0, 2, 3)), None, None, None, None
         _, of_weight, of_bias = torch.ops.aten.convolution_backward(
             grad,
             x,

@@ -332,7 +332,8 @@ def _initialise(head: nn.Module) -> None:
 
 def _each(x: Tensor, owner: Tensor | None) -> Tensor:
     """What is an image's (M, ...), for each of its objects (N, ...)."""
-    return x if owner is None else x.index_select(0, owner)
+    is_alone = owner is not None and len(owner) == len(x) == 1
+    return x if owner is None or is_alone else x.index_select(0, owner)
 
 
 def _of_each(parts: Parts, owner: Tensor | None) -> Parts:

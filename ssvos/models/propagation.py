@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, relu
+from torch.nn.functional import conv2d
 
 from ssvos.models.loop_conv import LoopConv
 
@@ -36,6 +36,6 @@ class Propagation(nn.Module):
 
     def forward(self, reduced: Tensor, reduced_first: Tensor, mask: Tensor) -> Tensor:
         """Both shares (N, channels, h, w) and the previous coarse mask (N, 2, h, w) -> (N, channels, h, w)."""
-        x = relu(reduced + reduced_first + conv2d(mask, self.reduce.weight[:, -4:-2]))
-        x = torch.cat([relu(branch(x)) for branch in self.pyramid], dim=1)
-        return relu(self.merge(x))
+        x = conv2d(mask, self.reduce.weight[:, -4:-2]).add_(reduced).add_(reduced_first).relu_()
+        x = torch.cat([branch(x).relu_() for branch in self.pyramid], dim=1)
+        return self.merge(x).relu_()
