@@ -196,6 +196,7 @@ class AttentionConfig(FrozenConfig):
     strokes, or the previous frame's cells whose foreground probability is at least `confident`.
     scaled: divides the affinities by sqrt(d); the paper does not. Point-wise attention has none to divide.
     grid: point-wise attention's (rows, columns), whatever the frame's size; its parameters grow with them.
+    initial_scale: what gamma starts from; the paper's 0 leaves a short training next to without attention.
     """
 
     kind: Literal["scribble", "none", "non_local", "criss_cross", "point_wise"] = "scribble"
@@ -204,6 +205,7 @@ class AttentionConfig(FrozenConfig):
     confident: Fraction = 0.9
     scaled: bool = False
     grid: Annotated[tuple[Count, Count], Field(strict=False)] = (15, 27)
+    initial_scale: Fraction = 0.0
 
 
 class AppearanceConfig(FrozenConfig):

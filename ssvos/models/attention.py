@@ -35,7 +35,7 @@ class QueryKeyValue(nn.Module):
     """The parameters of scribble attention, and of rivals that weigh positions by query and key as well.
 
     The printed sizes (key, query, value to C/2) need a 1x1 convolution back to C for the sum in (10). gamma (`scale`)
-    starts at 0.
+    starts at 0, unless `config.initial_scale` says otherwise.
     """
 
     def __init__(self, channels: int, config: AttentionConfig):
@@ -44,7 +44,7 @@ class QueryKeyValue(nn.Module):
         self.key = nn.Linear(channels, channels // 2)
         self.value = nn.Linear(channels, channels // 2)
         self.back = nn.Linear(channels // 2, channels)
-        self.scale = nn.Parameter(torch.zeros(1))
+        self.scale = nn.Parameter(torch.full((1,), config.initial_scale))
         self.affinity_scale = (channels // 2) ** -0.5 if config.scaled else 1.0
 
 

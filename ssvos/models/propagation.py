@@ -36,6 +36,6 @@ class Propagation(nn.Module):
 
     def forward(self, reduced: Tensor, reduced_first: Tensor, mask: Tensor) -> Tensor:
         """Both shares (N, channels, h, w) and the previous coarse mask (N, 2, h, w) -> (N, channels, h, w)."""
-        x = conv2d(mask, self.reduce.weight[:, -4:-2]).add_(reduced).add_(reduced_first).relu_()
+        x = (reduced + reduced_first).add_(conv2d(mask, self.reduce.weight[:, -4:-2])).relu_()
         x = torch.cat([branch(x).relu_() for branch in self.pyramid], dim=1)
         return self.merge(x).relu_()

@@ -111,7 +111,7 @@ class PointWise(nn.Module):
         self.collect = _Branch(channels, width, config.grid)
         self.distribute = _Branch(channels, width, config.grid)
         self.back = nn.Conv2d(2 * width, channels, 1)
-        self.scale = nn.Parameter(torch.zeros(1))
+        self.scale = nn.Parameter(torch.full((1,), config.initial_scale))
         self.register_buffer("offsets", relative_offsets(*config.grid), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

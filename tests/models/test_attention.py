@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from ssvos.config import AttentionConfig
+from ssvos.config import AttentionConfig, BackboneConfig, ModelConfig
 from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
+from ssvos.models.network import Network
 
 CHANNELS, HEIGHT, WIDTH = 6, 4, 5
 
@@ -95,6 +96,13 @@ def test_scale_starts_at_zero_where_attention_is_the_identity():
     module = ScribbleAttention(CHANNELS, AttentionConfig()).double()
     x, has_stroke = sample()
     assert torch.equal(module(x, gather_strokes(x, has_stroke)), x)
+
+
+@pytest.mark.parametrize("kind", ["scribble", "non_local", "criss_cross", "point_wise"])
+def test_scale_may_start_elsewhere(kind):
+    attention = AttentionConfig(kind=kind, initial_scale=0.25)
+    network = Network(ModelConfig(backbone=BackboneConfig(name="resnet18", width=8), attention=attention))
+    assert network.attention.scale.tolist() == [0.25]
 
 
 def test_padding_of_the_strokes_does_not_matter():
