@@ -131,7 +131,7 @@ def about_runs(config: Config, paper: PaperTable, study: Study, videos: Sequence
     return [
         f"The paper: {paper.data}, G (the mean of J and F over seen and unseen categories).",
         f"Ours: data set `{config.data.name}` ({layouts}), frames of {first.height}x{first.width}; trained on "
-        f"{_count(videos, 'train')}, the epoch chosen on {_count(videos, 'holdout')}, judged on "
+        f"{_trained_on(config, videos)}, the epoch chosen on {_count(videos, 'holdout')}, judged on "
         f"{_count(videos, 'val')}; J&F after DAVIS-2017.",
         f"Training: {backbone.name}, {backbone.width} channels at its stem, from {weights}; {stages}.",
         f"Seeds: {', '.join(map(str, study.seeds))}. All scores are percent.",
@@ -161,6 +161,13 @@ def about_statistics(paper: PaperTable, study: Study, baseline: str, main: str, 
         "Seeds differ in initial weights and clips drawn; all are judged on the same videos.",
         *(f"A slip in the paper: {slip}." for slip in paper.slips),
     ]
+
+
+def _trained_on(config: Config, videos: Sequence[IndexedVideo]) -> str:
+    endless = {source.name for source in config.data.sources if source.unlimited}
+    stored = [video for video in videos if video.dataset not in endless]
+    parts = [_count(stored, "train")] if any(video.split == "train" for video in stored) else []
+    return " and ".join(parts + ["clips rendered as they are drawn"] * bool(endless))
 
 
 def _stage(one: StageConfig) -> str:

@@ -22,6 +22,7 @@ from scipy.stats import t as student
 from pipelines import figure6, table3
 from pipelines.params import Layout, flatten
 from pipelines.study import band, mean_and_sd, read_study, video_scores
+from pipelines.study_page import about_runs
 from ssvos.config import read_yaml
 from ssvos.data.index import read_index, videos_of
 from ssvos.labels import write_labels
@@ -280,7 +281,18 @@ def test_no_cell_is_blank_and_the_page_says_what_the_csv_says(made, study_params
     assert answers["grabcut + flow"] == ["47.0", "52.0", "42.0"]
     page = Path("table3.md").read_text()
     assert "data set `table3` (embedded), frames of 48x64" in page and "judged on 1 video (" in page
+    assert "; trained on clips rendered as they are drawn, the epoch chosen on" in page
     assert "adjusted for the 5 comparisons with `pce`" in page and "Seeds: 0, 1, 2." in page
+
+
+def test_the_page_counts_the_videos_on_disk_where_these_are_trained_on(made, study_params):
+    data = study_params.base.data
+    sources = tuple(source.model_copy(update={"unlimited": False}) for source in data.sources)
+    config = study_params.base.model_copy(update={"data": data.model_copy(update={"sources": sources})})
+    paper, videos = read_table("III"), videos_of(read_index(LAYOUT.index))
+    said = " ".join(about_runs(config, paper, read_study(Path("study.yaml"), paper), videos))
+    (number,) = re.findall(r"; trained on (\d+) videos? \(\d+ objects?\), the epoch chosen on", said)
+    assert int(number) == sum(video.split == "train" for video in videos) > 0
 
 
 class Cells(HTMLParser):
