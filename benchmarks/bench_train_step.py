@@ -142,7 +142,7 @@ def main() -> None:
     for threads in args.threads:
         torch.set_num_threads(threads)
         for precision in args.dtypes:
-            result["runs"].append({"threads": threads} | measure(args, device, precision))
+            result["runs"].append({"threads": threads, "repeats": args.repeats} | measure(args, device, precision))
             write(args.json, result)  # what there is, should the next run fail
 
 
