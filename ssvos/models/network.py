@@ -10,6 +10,7 @@ from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, interpolate, pa
 
 from ssvos.config import ModelConfig
 from ssvos.labels import UNLABELLED
+from ssvos.models import winograd
 from ssvos.models.appearance import Appearance, Gaussians
 from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
 from ssvos.models.backbone import IMAGENET_MEAN, IMAGENET_STD, ResNet, Trunk, load_published
@@ -143,6 +144,11 @@ class Network(nn.Module):
         if config.backbone.weights:
             load_published(network.backbone, config.backbone.weights, config.backbone.sha256)
         return network
+
+    def train(self, mode: bool = True) -> "Network":
+        if mode:  # what inference has kept, of weights that now change
+            winograd.forget_transformed(self)
+        return super().train(mode)
 
     def forward(self, frames: Tensor, scribble: Tensor) -> ClipPrediction:
         """Segment one object through each clip.

@@ -141,3 +141,15 @@ def test_the_network_computes_the_same_with_and_without(monkeypatch):
     monkeypatch.setattr(winograd, "pays", lambda x, weight, dilation: weight.shape[-2:] == (3, 3))
     for one, other in zip(take(), without, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_a_network_that_trains_again_gives_back_what_inference_kept():
+    network = Network(ModelConfig(backbone=BackboneConfig(name="resnet18", width=8))).eval()
+    frames, scribble = torch.rand(1, 2, 3, 64, 96), torch.full((1, 64, 96), 255, dtype=torch.uint8)
+    scribble[:, 20:24], scribble[:, 50:54] = 1, 0
+    with torch.inference_mode():
+        network(frames, scribble)
+    assert any("_transformed" in vars(part) for part in network.modules())
+    network.train()
+    assert not any("_transformed" in vars(part) for part in network.modules())
