@@ -53,7 +53,7 @@ test: setup
 	python -m pytest -n 2 --dist loadfile
 
 faults: setup
-	SSVOS_FAULTS=1 python -m pytest tests/test_faults.py tests/test_pipeline.py
+	SSVOS_FAULTS=1 python -m pytest tests/pipelines/test_faults.py tests/pipelines/test_pipeline.py
 
 mutations: setup
 	python tests/mutations.py

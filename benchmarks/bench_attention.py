@@ -27,8 +27,8 @@ from torch.profiler import ProfilerActivity, profile
 from ssvos.config import AttentionConfig, BackboneConfig
 from ssvos.device import choose_device
 from ssvos.models.attention import ScribbleAttention, gather_strokes
+from ssvos.models.attention_variants import RIVALS, NonLocal
 from ssvos.models.backbone import ResNet
-from ssvos.models.rivals import RIVALS, NonLocal
 
 STRIDE = 16
 RUNS = "forward", "forward_backward"

@@ -27,10 +27,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssvos.config import LossConfig
-from ssvos.data.textures import load_photo
+from ssvos.data.synthetic.textures import load_photo
 from ssvos.device import choose_device
 from ssvos.losses.dense_crf import crf_energy, crf_features, regularizer
-from ssvos.losses.permutohedral import ExactFilter, GaussianFilter, LatticeFilter, exact_filter
+from ssvos.losses.exact_filter import ExactFilter, exact_filter
+from ssvos.losses.gaussian_filter import GaussianFilter
+from ssvos.losses.permutohedral import LatticeFilter
 
 SCALES = {"full_scale": 1.0, "half_scale": 0.5}
 KERNELS = ((128, 4), (256, 4), (512, 4), (512, 8), (1024, 4))  # rows and warps of a program
@@ -102,7 +104,7 @@ def measure(image: np.ndarray, size: str, args: argparse.Namespace, device: torc
 
 def kernels(features: Tensor, values: Tensor) -> dict[str, Callable[[], object]]:
     """The fused product of all channels, as its programs may be cut."""
-    from ssvos.losses.fused_exact import FusedExactFilter  # needs Triton
+    from ssvos.losses.exact_filter_triton import FusedExactFilter  # needs Triton
 
     return {
         f"{rows}x{warps}": partial(FusedExactFilter(features, rows, warps).multiply, values) for rows, warps in KERNELS

@@ -19,7 +19,7 @@ from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, rounded
 
 from ssvos.config import AttentionConfig, BackboneConfig, ModelConfig
 from ssvos.device import choose_device
-from ssvos.inference import VideoSegmenter
+from ssvos.inference.segmenter import VideoSegmenter
 from ssvos.models.network import Network, Trunk
 
 

@@ -50,8 +50,8 @@ def seconds(root: str, frames: int, workers: int, told) -> None:
     """In a process of its own: Ray with so many CPUs."""
     import ray
 
+    from pipelines.cluster.worker_inputs import Parcel
     from pipelines.scribbles import simulate
-    from pipelines.shipping import Parcel
     from ssvos.config import ScribbleConfig
 
     cv2.setNumThreads(1)

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 
 from ssvos.config import RichConfig, SyntheticConfig
-from ssvos.data.synthetic import make_dataset, render_clip
+from ssvos.data.synthetic.clips import make_dataset, render_clip
 from ssvos.files import write_text
 
 RESULT = Path(__file__).parent / "results" / "synthetic.json"

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipelines.scribbles import block_rows
 from ssvos.config import Config, StageConfig
 from ssvos.models.network import Network
-from ssvos.presets import compose
+from ssvos.planning.presets import compose
 
 CONF = Path(__file__).parent.parent / "conf"
 PIXELS_480P = 480 * 854
@@ -117,7 +117,7 @@ def gradient_bytes() -> int:
 
 
 def divisor(batch_clips: int, gpus: int) -> int:
-    """Workers of a stage: as many GPUs as share its batch evenly (`pipelines/cluster.py`)."""
+    """Workers of a stage: as many GPUs as share its batch evenly (`pipelines/cluster/ray_cluster.py`)."""
     return max(count for count in range(1, min(gpus, batch_clips) + 1) if batch_clips % count == 0)
 
 

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from ssvos.config import RichConfig, SyntheticConfig
-from ssvos.data.synthetic import Clip, render_clip
+from ssvos.data.synthetic.clips import Clip, render_clip
 from ssvos.files import write_bytes
-from ssvos.viz import encode_jpeg, limit_width, overlay
+from ssvos.visualization import encode_jpeg, limit_width, overlay
 
 RICH = SyntheticConfig(
     num_frames=10, height=256, width=448, max_objects=4, object_share=0.35, speed=2.4, rich=RichConfig()

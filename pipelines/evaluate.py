@@ -2,13 +2,13 @@
 
 import argparse
 
-from pipelines import tracking
+from pipelines.evaluation_scores import COLUMNS, count_videos, csv_text, figures, frame_rows, score_answers, workers
 from pipelines.params import Layout, read_params, write_json
-from pipelines.records import Records, write_evaluation
-from pipelines.scoring import COLUMNS, count_videos, csv_text, figures, frame_rows, score_answers, workers
 from pipelines.stage import run_stage, tracked
-from ssvos.checkpoint import file_digest, load_checkpoint
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records, write_evaluation
 from ssvos.files import write_text
+from ssvos.models.checkpoint import file_digest, load_checkpoint
 
 _BRIEF = ("protocol", "global", "visibility")
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssvos import variants
-from ssvos.config import Config
+from ssvos.config import Config, variants
+from ssvos.config.variants import Params
 from ssvos.data.preparation import source_roots
 from ssvos.files import write_text
-from ssvos.variants import Params
+
+Value = bool | int | float | str
 
 PARAMS = Path("params.yaml")
 # a search is of one data set, which best.yaml names
@@ -124,3 +125,17 @@ def write_yaml(path: Path, content: dict) -> None:
     yaml.default_flow_style = False
     yaml.dump(content, text)
     write_text(path, text.getvalue())
+
+
+def typed(config: Config, values: dict[str, object]) -> dict[str, Value]:
+    """Values that a file or a library gives as 8.0 or "True", as their parameters have them: 8, True."""
+    present = flatten(config)
+    return {key: typed_value(value, present[key]) for key, value in values.items()}
+
+
+def typed_value(value: object, present: object) -> Value:
+    if isinstance(present, bool):
+        return value == "True" if isinstance(value, str) else value
+    if isinstance(present, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return float(value) if isinstance(present, float) and isinstance(value, int) else value

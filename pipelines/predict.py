@@ -4,16 +4,16 @@ import argparse
 import time
 from pathlib import Path
 
-from pipelines import tracking
-from pipelines.cluster import cluster, quiet_data
-from pipelines.judged import judged_videos, late_objects, write_masks
+from pipelines.cluster.ray_cluster import cluster, quiet_data
+from pipelines.cluster.worker_inputs import pack, unpack
+from pipelines.evaluation_set import judged_videos, late_objects, write_masks
 from pipelines.params import Layout, read_params, write_json
-from pipelines.records import Records
-from pipelines.shipping import pack, unpack
 from pipelines.stage import run_stage, tracked
-from ssvos.checkpoint import file_digest, load_checkpoint
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records
 from ssvos.config import Config, PredictConfig
-from ssvos.training import first_network
+from ssvos.models.checkpoint import file_digest, load_checkpoint
+from ssvos.training.trainer import first_network
 
 
 def main() -> None:
@@ -103,8 +103,8 @@ class _Predictor:
         self.config = PredictConfig.model_validate(job["predict"])
 
     def __call__(self, row: dict) -> dict:
-        from ssvos.data.footage import read_frame
-        from ssvos.inference import segment, starting_scribbles
+        from ssvos.data.clip_sources import read_frame
+        from ssvos.inference.segmenter import segment, starting_scribbles
         from ssvos.labels import encode_labels
 
         video = self.videos[row["video"]]

@@ -1,10 +1,10 @@
 """Stage `prepare`: make the embedded data set if it is asked for, check every file of every source, write the index."""
 
-from pipelines import tracking
-from pipelines.judged import require_scorable
+from pipelines.evaluation_set import require_scorable
 from pipelines.params import Layout, read_params
-from pipelines.records import Records
 from pipelines.stage import no_arguments, run_stage, tracked
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records
 from ssvos.data.index import write_index
 from ssvos.data.preparation import prepare, sequences_by_split
 

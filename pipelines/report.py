@@ -7,21 +7,20 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from pipelines import tracking
-from pipelines.charts import History, curves
-from pipelines.gallery import gallery
 from pipelines.params import Layout, flatten, read_params
-from pipelines.pictures import films
-from pipelines.records import Records
-from pipelines.score_table import score_tables, text_table
-from pipelines.search_table import read_search
+from pipelines.reporting.charts import History, curves
+from pipelines.reporting.failure_gallery import gallery
+from pipelines.reporting.players import films
+from pipelines.reporting.rendering import template_environment
+from pipelines.reporting.score_table import score_tables, text_table
+from pipelines.reporting.search_table import read_search
 from pipelines.stage import run_stage
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records
+from ssvos.config.variants import Params
 from ssvos.data.index import IndexedVideo, read_index, videos_of
 from ssvos.files import write_text
-from ssvos.machine import this_machine
-from ssvos.variants import Params
+from ssvos.hardware import this_machine
 
 _PACKAGES = ("torch", "ray", "dvc", "mlflow", "opencv-python-headless", "scikit-image", "numpy")
 _ROLES = {"train": "training", "holdout": "choosing the checkpoint", "val": "judging"}
@@ -50,13 +49,7 @@ def render(params: Params, layout: Layout) -> str:
     digest = tracking.data_digest(index)
     tables = score_tables(params, layout)
     histories = _histories(params, layout)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    environment = template_environment()
     return environment.get_template("report.html.j2").render(
         name=layout.name,
         tables=tables,

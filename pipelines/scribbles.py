@@ -5,12 +5,12 @@ from math import ceil
 import cv2
 import pyarrow as pa
 
-from pipelines import tracking
-from pipelines.cluster import cluster, quiet_data
+from pipelines.cluster.ray_cluster import cluster, quiet_data
+from pipelines.cluster.worker_inputs import Parcel, pack, unpack
 from pipelines.params import Layout, read_params, write_json
-from pipelines.records import Records
-from pipelines.shipping import Parcel, pack, unpack
 from pipelines.stage import no_arguments, run_stage, tracked
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records
 from ssvos.config import ScribbleConfig
 from ssvos.data.index import labelled_frames, read_index
 from ssvos.scribbles.quality import summarise_store

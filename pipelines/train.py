@@ -6,21 +6,21 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipelines import tracking
-from pipelines.cluster import Workers, asked_workers, cluster, num_loaders, require_workers, train_workers
-from pipelines.keeper import following, start_keeper
+from pipelines.cluster.checkpoint_actor import following, start_keeper
+from pipelines.cluster.checkpoint_store import StoredState
+from pipelines.cluster.ray_cluster import Workers, asked_workers, cluster, num_loaders, require_workers, train_workers
+from pipelines.cluster.storage import Place, put, remove_folder, require_storage, resume_folder, storage
+from pipelines.cluster.worker_inputs import pack, unpack
 from pipelines.params import Layout, flatten, read_params
-from pipelines.records import Records
-from pipelines.shipping import pack, unpack
 from pipelines.stage import run_stage, tracked
-from pipelines.storage import Place, put, remove_folder, require_storage, resume_folder, storage
-from pipelines.stored_state import StoredState
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records
 from ssvos.config import Config
 from ssvos.data.index import read_index
 from ssvos.device import choose_device
-from ssvos.progress import from_bytes, run_digest, to_bytes
-from ssvos.run_folder import write_run
-from ssvos.training import EpochReport, Progress, first_network, fit, require_clips, training_data
+from ssvos.training.run_dir import write_run
+from ssvos.training.train_state import from_bytes, run_digest, to_bytes
+from ssvos.training.trainer import EpochReport, Progress, first_network, fit, require_clips, training_data
 
 
 def main() -> None:

@@ -9,20 +9,20 @@ import io
 import json
 from pathlib import Path
 
-from pipelines import tracking
-from pipelines.follower import Trial
-from pipelines.kept_trials import KeptTrials
+from pipelines.cluster.storage import Place, put, remove_folder, require_storage, resume_folder
 from pipelines.params import BEST, CURVES, PARAMS, TRIALS, Layout, flatten, nested, read_params, write_yaml
-from pipelines.records import Records
-from pipelines.search_run import run
-from pipelines.search_space import require_space
 from pipelines.stage import no_arguments, run_stage
-from pipelines.storage import Place, put, remove_folder, require_storage, resume_folder
-from pipelines.trial_places import require_places
-from pipelines.trials import require_trainable
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records
+from pipelines.tuning.search_callback import Trial
+from pipelines.tuning.search_space import require_space
+from pipelines.tuning.trainable import require_trainable
+from pipelines.tuning.trial_resources import require_places
+from pipelines.tuning.trial_store import KeptTrials
+from pipelines.tuning.tuner import run
 from ssvos.config import Config, parse
+from ssvos.config.variants import Params, merge
 from ssvos.files import write_text
-from ssvos.variants import Params, merge
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from ssvos.data.preparation import prepare, source_roots
 from ssvos.losses.joint import joint_loss
 from ssvos.models.network import Network
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
-from ssvos.training import EpochReport, Progress, TrainingData, first_network, fit, training_data
+from ssvos.training.trainer import EpochReport, Progress, TrainingData, first_network, fit, training_data
 
 TINY_MODEL = ModelConfig(
     backbone=BackboneConfig(name="resnet18", width=8, norm="group"),

@@ -124,10 +124,10 @@ MUTATIONS = (
     ),
     Mutation(
         "soft aggregation of a single object",
-        "ssvos/inference.py",
+        "ssvos/inference/segmenter.py",
         "if len(foreground) == 1:",
         "if len(foreground) == 0:",
-        ("tests/test_inference.py",),
+        ("tests/inference/test_segmenter.py",),
     ),
     # The network is given the labels of a clip's first frame only: they take the prediction's place in the state after
     # that frame, in the cells that have any. In the first frame's state those are the cells whose shares sum to one.

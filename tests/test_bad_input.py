@@ -45,15 +45,15 @@ from bad_place import (
 )
 from PIL import Image
 
-from pipelines import tracking
+from pipelines.cluster.worker_errors import bad_input
 from pipelines.params import Layout
-from pipelines.records import Records
 from pipelines.stage import run_stage
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records
 from pipelines.tune import kept_folder, trial_config
-from pipelines.worker_errors import bad_input
 from ssvos import cli
+from ssvos.config.variants import merge, read_params
 from ssvos.labels import write_labels
-from ssvos.variants import merge, read_params
 
 # what was said is looked at in the end, so that one process must run them all
 TABLE = Path(__file__).parent.parent / "docs" / "errors.md"
@@ -295,7 +295,7 @@ def spoilt(path: str, spoil: Callable[[str], object], **fit) -> Callable[[], Non
     return change
 
 
-TABLE3, TABLES = "pipelines.table3", "pipelines.paper_tables"
+TABLE3, TABLES, SWEEP = "pipelines.studies.table3", "pipelines.tables", "pipelines.studies.table2_sweep"
 ROWS = "seeds: [0]\nrows: [pce, pce_sa, pce_psa, pce_nl, pce_cca, pce_ss, pce_dcrf, full]\n"
 
 
@@ -326,7 +326,7 @@ def two_benchmarks() -> None:
 
 STUDIES = [
     (TABLE3, judged_without_videos, "objects.csv: no J.mean and F.mean of an object in each row; `dvc repro`"),
-    ("pipelines.settings", two_benchmarks, "params.yaml: data.sources: a study judges one source, by DAVIS-2017"),
+    (SWEEP, two_benchmarks, "params.yaml: data.sources: a study judges one source, by DAVIS-2017"),
     (PREPARE, lambda: edit("params.yaml", variants={"ours-seed1": {}}), "ours-seed1: the name means ours with seed 1"),
     (TABLE3, studied(study="seeds: [0]\nrows: [pce]\n"), "study.yaml: pce_sa: name it once, in rows, or in not_run"),
     (TABLE3, studied(study=ROWS.replace("full", "full, whole")), "study.yaml: whole: no row of the table; choose of"),
@@ -428,7 +428,7 @@ def best(**changes) -> Callable[[], None]:
     return lambda: write("tune/best.yaml", json.dumps(merge(found, changes)))  # JSON is YAML
 
 
-ADOPT, RECORDS = "pipelines.adopt --yes", "pipelines.records"
+ADOPT, RECORDS = "pipelines.tuning.apply_best --yes", "pipelines.tracking.run_records"
 
 
 def broken_trial() -> None:

@@ -12,14 +12,15 @@ import pytest
 import torch
 from conftest import changed, make_network
 
-from ssvos.checkpoint import load_checkpoint, save_checkpoint
 from ssvos.config import AttentionConfig, ColourConfig, LossConfig, OnlineConfig, PredictConfig, RefinementConfig
-from ssvos.inference import segment
+from ssvos.inference.segmenter import segment
 from ssvos.losses.dense_crf import crf_energy, crf_features, regularizer
+from ssvos.losses.exact_filter import ExactFilter, exact_filter
 from ssvos.losses.joint import joint_loss
-from ssvos.losses.permutohedral import ExactFilter, LatticeFilter, exact_filter
+from ssvos.losses.permutohedral import LatticeFilter
+from ssvos.models.checkpoint import load_checkpoint, save_checkpoint
 from ssvos.models.network import Network
-from ssvos.training import first_network, fit
+from ssvos.training.trainer import first_network, fit
 
 GPU = torch.device("cuda:0")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device in this machine")
@@ -98,7 +99,7 @@ def test_a_filters_energy_and_gradient_are_those_of_the_cpu(kind, dtype, limit, 
 @pytest.mark.parametrize("num_points", [1, 63, 700, 5000])
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_the_fused_exact_filter_is_the_exact_sum_in_double_precision(num_points, channels):
-    fused = pytest.importorskip("ssvos.losses.fused_exact", reason="no Triton", exc_type=ImportError)
+    fused = pytest.importorskip("ssvos.losses.exact_filter_triton", reason="no Triton", exc_type=ImportError)
     generator = torch.Generator().manual_seed(num_points)
     features = 3.0 * torch.randn(2, 5, num_points, generator=generator)
     values = torch.randn(2, channels, num_points, generator=generator)

@@ -1,4 +1,4 @@
-"""Imports point one way, and the method stands without its plumbing."""
+"""Imports point one way, every file belongs to a room, and the method works without Ray, DVC and MLflow."""
 
 import ast
 import subprocess
@@ -9,10 +9,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PLUMBING = ("ray", "dvc", "mlflow")
-STAGES = ("prepare", "scribbles", "tune", "train", "predict", "evaluate", "report")
-LOWEST = ("labels", "config", "files", "device")
-MIDDLE = ("models", "losses", "scribbles", "data")
+PIPELINE_PACKAGES = ("ray", "dvc", "mlflow")
+STAGES = ("prepare", "scribbles", "tune", "train", "predict", "baselines", "evaluate", "tables", "report")
+
+# from the ground floor up; a room may import from its own floor only itself, and from every floor below
+FLOORS = (
+    ("ssvos.device", "ssvos.files"),
+    ("ssvos.config", "ssvos.hardware", "ssvos.labels"),
+    ("ssvos.baselines", "ssvos.metrics", "ssvos.models", "ssvos.scribbles", "ssvos.visualization"),
+    ("ssvos.data", "ssvos.losses"),
+    ("ssvos.evaluation", "ssvos.inference"),
+    ("ssvos.planning", "ssvos.training"),
+    ("ssvos.cli",),
+    ("pipelines.params", "pipelines.stage"),
+    ("pipelines.cluster", "pipelines.evaluation_set"),
+    ("pipelines.evaluation_scores", "pipelines.tracking"),
+    ("pipelines.reporting", "pipelines.tuning"),
+    tuple(f"pipelines.{stage}" for stage in STAGES),
+    ("pipelines.studies",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
 def module_name(path: Path) -> str:
@@ -24,62 +40,76 @@ def sources(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+def room_of(module: str) -> str | None:
+    """The first two parts of a module's name; None for other packages and for `ssvos` and `pipelines` themselves."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] in ("ssvos", "pipelines") and len(parts) > 1 else None
+
+
 def imported(path: Path) -> set[str]:
-    """Every module that a file names in an import, be it inside a function."""
+    """Every module that a file names in an import, also inside a function."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            if node.module in ("ssvos", "pipelines"):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names if alias.name != "__version__"}
+            else:
+                names |= {node.module}
+                names |= {f"{node.module}.{a.name}" for a in node.names if is_module(f"{node.module}.{a.name}")}
     return names
 
 
-def level(module: str) -> int | None:
-    """0: labels, config; 1: models, losses, scribbles, data; 2: the rest of ssvos; 3: pipelines."""
-    top, _, rest = module.partition(".")
-    if top == "pipelines":
-        return 3
-    if top != "ssvos" or not rest:
-        return None
-    room = rest.split(".")[0]
-    return 0 if room in LOWEST else 1 if room in MIDDLE else 2
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or path.is_dir()
 
 
 @pytest.mark.parametrize("path", sources("ssvos") + sources("pipelines"), ids=module_name)
-def test_imports_point_downwards(path):
-    own = level(module_name(path))
-    upwards = [name for name in imported(path) if own is not None and (level(name) or 0) > own]
-    assert not upwards
+def test_every_file_is_in_a_room_and_imports_point_down(path):
+    own = room_of(module_name(path))
+    if own is None:
+        assert path.name == "__init__.py"
+        return
+    assert own in FLOOR_OF, f"{own} is in no room: name its floor in FLOORS"
+    rooms = {room_of(name) for name in imported(path)} - {None, own}
+    assert rooms <= set(FLOOR_OF)
+    assert not {room for room in rooms if FLOOR_OF[room] >= FLOOR_OF[own]}
 
 
-def test_the_method_names_no_plumbing():
-    guilty = {module_name(p): n for p in sources("ssvos") for n in imported(p) if n.split(".")[0] in PLUMBING}
+def test_no_two_modules_import_each_other_in_a_circle():
+    graph = {module_name(path): set() for package in ("ssvos", "pipelines") for path in sources(package)}
+    for package in ("ssvos", "pipelines"):
+        for path in sources(package):
+            graph[module_name(path)] = {name for name in imported(path) if name in graph} - {module_name(path)}
+    left = dict(graph)
+    while leaves := [name for name, targets in left.items() if not targets & left.keys()]:
+        for name in leaves:
+            del left[name]
+    assert not left, f"in a circle, or above one: {sorted(left)}"
+
+
+def test_the_method_imports_neither_ray_nor_dvc_nor_mlflow():
+    guilty = {module_name(p): n for p in sources("ssvos") for n in imported(p) if n.split(".")[0] in PIPELINE_PACKAGES}
     assert sources("ssvos") and not guilty
 
 
-def test_mlflow_is_imported_by_tracking_and_the_logged_model_alone():
+def test_mlflow_is_imported_by_its_client_and_the_pyfunc_model_alone():
     importers = {module_name(p) for p in sources("pipelines") if any(n.split(".")[0] == "mlflow" for n in imported(p))}
-    assert importers <= {"pipelines.tracking", "pipelines.logged_model"}
+    assert importers == {"pipelines.tracking.mlflow_client", "pipelines.tracking.pyfunc_model"}
 
 
-def test_no_stage_imports_another():
-    for path in sources("pipelines"):
-        if path.stem in STAGES:
-            others = {f"pipelines.{stage}" for stage in STAGES if stage != path.stem}
-            assert not imported(path) & others, path
-
-
-def test_every_module_of_the_method_imports_where_the_plumbing_is_missing():
-    # Triton comes with PyTorch for GPUs alone, and this file is imported there alone
-    apart = set() if find_spec("triton") else {"ssvos.losses.fused_exact"}
+def test_every_module_of_the_method_imports_where_ray_dvc_and_mlflow_are_missing():
+    # PyTorch's builds for GPUs bring Triton; this file is imported there alone
+    apart = set() if find_spec("triton") else {"ssvos.losses.exact_filter_triton"}
     names = {module_name(path) for path in sources("ssvos")} - apart
     program = f"""
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {PLUMBING}:
+        if name.split(".")[0] in {PIPELINE_PACKAGES}:
             raise ImportError(f"{{name}} is blocked")
 sys.meta_path.insert(0, Blocker())
 import importlib

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ssvos.config import AugmentConfig, StageConfig
 from ssvos.data.augment import draw_variation, split_strokes
-from ssvos.data.footage import Footage, IndexedFootage, Renderers
+from ssvos.data.clip_sources import Footage, IndexedFootage, Renderers
 from ssvos.data.index import IndexedVideo
 from ssvos.labels import UNLABELLED, binary_scribbles
 from ssvos.scribbles.store import ScribbleStore

@@ -7,7 +7,7 @@ import cv2
 import pyarrow as pa
 
 from ssvos.config import ScribbleConfig
-from ssvos.data.footage import read_frame, resize_mask
+from ssvos.data.clip_sources import read_frame, resize_mask
 from ssvos.data.index import INDEX_SCHEMA, labelled_frames, write_index
 from ssvos.data.preparation import Tracked
 from ssvos.files import write_bytes

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ssvos.config import Config, SourceConfig
 from ssvos.data.index import hold_out, index_table, index_video, list_videos
-from ssvos.data.synthetic import SPLITS, make_dataset
+from ssvos.data.synthetic.clips import SPLITS, make_dataset
 from ssvos.data.videos import FaultyData
 
 Tracked = Callable[[str, int], AbstractContextManager[Callable[[], None]]]

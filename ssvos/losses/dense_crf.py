@@ -5,7 +5,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssvos.config import LossConfig
-from ssvos.losses.permutohedral import GaussianFilter, LatticeFilter, exact_filter
+from ssvos.losses.exact_filter import exact_filter
+from ssvos.losses.gaussian_filter import GaussianFilter
+from ssvos.losses.permutohedral import LatticeFilter
 
 
 def crf_features(frames: Tensor, sigma_xy: float, sigma_rgb: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ssvos.losses.permutohedral import GaussianFilter
+from ssvos.losses.gaussian_filter import GaussianFilter
 
 
 def mean_field(log_probs: Tensor, kernel: GaussianFilter, weight: float, iterations: int) -> Tensor:

@@ -1,94 +1,22 @@
-"""Gaussian filters in position and colour: the exact sum, and a lattice after Adams et al. 2010.
+"""A Gaussian filter in position and colour: a lattice after Adams et al. 2010.
 
-Both hold the affinities K(i, j) = exp(-1/2 |f_i - f_j|^2), diagonal included, of the pixels of each image of a batch.
+It approximates K(i, j) = exp(-1/2 |f_i - f_j|^2), diagonal included, over the pixels of each image of a batch.
 Features f are y, x and the colours, each over its bandwidth, (B, 2 + d, N). Gradients flow to the filtered values,
 never to the features.
 """
 
 import math
-from abc import ABC, abstractmethod
-from importlib.util import find_spec
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
+from ssvos.losses.gaussian_filter import GaussianFilter
+
 # in bandwidths: between neighbouring nodes in position and in colour, and the distance from which colours do not meet
 _GRID_SPACING, _LATTICE_SPACING, _REACH = 0.6, 0.9, 2.7
 _LARGEST_TABLE = 2**27  # entries
-_CHUNK, _CHUNK_CUDA = 2**20, 2**26  # affinities that the exact sum holds at a time
-
-
-class GaussianFilter(ABC):
-    """K of a batch of images. It is symmetric, also where it is an approximation."""
-
-    @abstractmethod
-    def multiply(self, values: Tensor) -> Tensor:
-        """K times values, without gradient: (B, C, N) -> (B, C, N)."""
-
-    def apply(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """K times values (B, C, N), with gradient, and K's row sums (B, 1, N)."""
-        return _Apply.apply(values, self)
-
-
-class _Apply(torch.autograd.Function):
-    """Keeps nothing for the backward pass but the filter."""
-
-    @staticmethod
-    def forward(ctx, values: Tensor, kernel: GaussianFilter) -> tuple[Tensor, Tensor]:
-        ctx.kernel = kernel
-        product = kernel.multiply(torch.cat([torch.ones_like(values[:, :1]), values], dim=1))
-        row_sums, filtered = product[:, :1], product[:, 1:]
-        ctx.mark_non_differentiable(row_sums)
-        return filtered, row_sums
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor, _row_sums: Tensor) -> tuple[Tensor, None]:
-        # times the transpose of K, which is K
-        return ctx.kernel.multiply(gradient), None
-
-
-class ExactFilter(GaussianFilter):
-    """The O(N^2) sum, taken in chunks so that N x N never exists.
-
-    kept: N x N is built once and kept, for a filter that is applied many times on a device with the memory for it.
-    """
-
-    def __init__(self, features: Tensor, chunk: int | None = None, kept: bool = False):
-        self.features = (features - features.mean(dim=2, keepdim=True)).mT.contiguous()
-        self.half_square = 0.5 * self.features.square().sum(dim=2)
-        chunk = chunk or (_CHUNK_CUDA if features.is_cuda else _CHUNK)
-        self.num_rows = max(1, chunk // self.half_square.numel())
-        self.whole = self._affinity(0, features.shape[2]) if kept else None
-
-    def multiply(self, values: Tensor) -> Tensor:
-        if self.whole is not None:
-            return values @ self.whole
-        num_points = values.shape[2]
-        result = torch.zeros_like(values)
-        for first in range(0, num_points, self.num_rows):
-            # every pair once: the rows of this chunk, and the columns from its first on
-            last = min(first + self.num_rows, num_points)
-            affinity = self._affinity(first, last)
-            result[..., first:last] += values[..., first:] @ affinity.mT
-            result[..., last:] += values[..., first:last] @ affinity[..., last - first :]
-        return result
-
-    def _affinity(self, first: int, last: int) -> Tensor:
-        rows, columns = self.features[:, first:last], self.features[:, first:]
-        exponent = torch.baddbmm(self.half_square[:, None, first:], rows, columns.mT, beta=-1)
-        # exp takes ten times as long where it underflows, and e^-50 is nothing beside the diagonal's 1
-        return exponent.sub_(self.half_square[:, first:last, None]).clamp_(min=-50.0).exp_()
-
-
-def exact_filter(features: Tensor) -> GaussianFilter:
-    """The exact sum: in one kernel for float32 on a GPU, where Triton is installed, and in chunks elsewhere."""
-    if features.is_cuda and features.dtype == torch.float32 and find_spec("triton"):
-        from ssvos.losses.fused_exact import FusedExactFilter  # needs Triton
-
-        return FusedExactFilter(features)
-    return ExactFilter(features)
 
 
 class LatticeFilter(GaussianFilter):

@@ -11,8 +11,9 @@ from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from ssvos.config import ProximalConfig
 from ssvos.losses.dense_crf import crf_features
+from ssvos.losses.exact_filter import ExactFilter
 from ssvos.losses.mean_field import mean_field
-from ssvos.losses.permutohedral import ExactFilter, LatticeFilter
+from ssvos.losses.permutohedral import LatticeFilter
 
 _SURE = 20.0  # log-odds of a pixel under a stroke
 

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssvos.checkpoint import load_checkpoint
+from ssvos.baselines.grabcut_flow import GrabCutFlow, with_flow
 from ssvos.config import ColourConfig, FlowConfig, OnlineConfig, RefinementConfig, parse
 from ssvos.data.augment import resize_frame, resize_scribble
-from ssvos.data.footage import IndexedFootage
+from ssvos.data.clip_sources import IndexedFootage
 from ssvos.data.index import IndexedVideo, read_index, videos_of
 from ssvos.device import choose_device
-from ssvos.grabcut_flow import GrabCutFlow, with_flow
+from ssvos.inference.crf_refinement import Refiner
+from ssvos.inference.test_time_training import learn_online
 from ssvos.metrics.contour import contour_accuracy
 from ssvos.metrics.region import region_similarity
+from ssvos.models.checkpoint import load_checkpoint
 from ssvos.models.network import Network
-from ssvos.online import learn_online
-from ssvos.refinement import Refiner
 from ssvos.scribbles.store import read_store
 
 _EVERY = 2

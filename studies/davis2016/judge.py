@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ssvos.checkpoint import load_checkpoint
 from ssvos.config import PredictConfig, ScribbleConfig, parse, read_yaml
-from ssvos.data.footage import read_frame
+from ssvos.data.clip_sources import read_frame
 from ssvos.data.videos import read_list
 from ssvos.device import choose_device
-from ssvos.inference import segment
+from ssvos.inference.segmenter import segment
 from ssvos.labels import read_labels, write_labels
 from ssvos.metrics.davis import evaluate_davis2016
+from ssvos.models.checkpoint import load_checkpoint
 from ssvos.scribbles.simulate import scribble_rng, simulate_scribble
 
 HERE = Path(__file__).parent

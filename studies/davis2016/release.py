@@ -10,9 +10,9 @@ import hashlib
 import sys
 from pathlib import Path
 
-from ssvos.checkpoint import load_checkpoint, save_checkpoint
 from ssvos.config import read_yaml
-from ssvos.progress import from_bytes
+from ssvos.models.checkpoint import load_checkpoint, save_checkpoint
+from ssvos.training.train_state import from_bytes
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from ssvos.config import read_yaml
-from ssvos.variants import merge
+from ssvos.config.variants import merge
 
 HERE = Path(__file__).parent
 FIT = "from ssvos.cli import main; main()"

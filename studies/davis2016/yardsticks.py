@@ -10,11 +10,11 @@ from pathlib import Path
 
 from judge import HERE, first_scribble
 
-from ssvos.data.footage import read_frame
+from ssvos.baselines.trivial import copy_first, grabcut_flow
+from ssvos.data.clip_sources import read_frame
 from ssvos.data.videos import read_list
 from ssvos.labels import read_labels, write_labels
 from ssvos.metrics.davis import evaluate_davis2016
-from ssvos.yardsticks import copy_first, grabcut_flow
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ import torch
 from conftest import TINY_STAGE
 
 from ssvos.config import AugmentConfig
+from ssvos.data.clip_sources import read_frame, read_mask
 from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision
-from ssvos.data.footage import read_frame, read_mask
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.labels import encode_labels, read_labels, write_labels
 from ssvos.scribbles.store import STORE_SCHEMA, ScribbleStore

@@ -8,10 +8,10 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from ssvos.checkpoint import load_checkpoint
 from ssvos.cli import app
 from ssvos.data.index import read_index, videos_of
 from ssvos.labels import read_labels
+from ssvos.models.checkpoint import load_checkpoint
 from ssvos.scribbles.store import read_store
 
 

@@ -8,7 +8,7 @@ from conftest import TinyData, untracked
 from ssvos.config import Config, DataConfig, SourceConfig
 from ssvos.data.preparation import prepare, sequences_by_split, source_roots
 from ssvos.data.videos import FaultyData
-from ssvos.video_counts import count_sources
+from ssvos.planning.video_counts import count_sources
 
 
 def roles(table) -> dict[str, set[str]]:

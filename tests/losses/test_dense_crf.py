@@ -10,7 +10,8 @@ from skimage import data
 
 from ssvos.config import LossConfig
 from ssvos.losses.dense_crf import crf_energy, crf_features, region_weight, regularizer
-from ssvos.losses.permutohedral import ExactFilter, LatticeFilter
+from ssvos.losses.exact_filter import ExactFilter
+from ssvos.losses.permutohedral import LatticeFilter
 
 HEIGHT, WIDTH, CLASSES = 9, 11, 2
 SIGMA_XY, SIGMA_RGB = 4.0, 60.0

@@ -7,9 +7,9 @@ import torch
 
 from ssvos.config import LossConfig
 from ssvos.losses.dense_crf import crf_energy, crf_features, regularizer
+from ssvos.losses.exact_filter import ExactFilter
 from ssvos.losses.joint import joint_loss
 from ssvos.losses.partial_cross_entropy import partial_cross_entropy
-from ssvos.losses.permutohedral import ExactFilter
 from ssvos.models.network import ClipPrediction
 
 HEIGHT, WIDTH = 4, 5

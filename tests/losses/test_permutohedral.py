@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssvos.losses.permutohedral import ExactFilter, LatticeFilter, exact_filter
+from ssvos.losses.exact_filter import ExactFilter, exact_filter
+from ssvos.losses.permutohedral import LatticeFilter
 
 KINDS = [ExactFilter, LatticeFilter]
 

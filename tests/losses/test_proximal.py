@@ -7,8 +7,8 @@ from torch.nn.functional import interpolate
 
 from ssvos.config import ProximalConfig
 from ssvos.losses.dense_crf import crf_energy, crf_features
+from ssvos.losses.exact_filter import ExactFilter
 from ssvos.losses.mean_field import mean_field
-from ssvos.losses.permutohedral import ExactFilter
 from ssvos.losses.proximal import proximal_loss
 
 WHOLE = ProximalConfig(weight=1.0, scale=1.0)

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from ssvos.losses.dense_crf import crf_energy, crf_features, region_weight
-from ssvos.losses.permutohedral import ExactFilter, GaussianFilter, LatticeFilter
+from ssvos.losses.exact_filter import ExactFilter
+from ssvos.losses.gaussian_filter import GaussianFilter
+from ssvos.losses.permutohedral import LatticeFilter
 
 REAL = os.environ.get("SSVOS_REAL_DATA")
 NORMALIZATIONS = ("none", "pixel", "row")

@@ -1,0 +1,110 @@
+"""Stage `yardsticks`: what the judged videos give without any training; beside them a model has to stand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.cluster.ray_cluster import cluster, quiet_data
+from pipelines.cluster.worker_inputs import pack, unpack
+from pipelines.evaluation_scores import COLUMNS, count_videos, csv_text, figures, frame_rows, score_answers
+from pipelines.evaluation_set import METHODS, judged_videos, late_objects, mask_folder, write_masks
+from pipelines.params import Layout, read_params, write_json
+from pipelines.stage import no_arguments, run_stage, tracked
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records
+from ssvos.config import Config
+from ssvos.files import write_text
+from ssvos.training.trainer import first_network
+
+
+def main() -> None:
+    no_arguments(__doc__)
+    params = read_params()
+    config = params.base
+    tracking.connect()
+    layout = Layout(config.data.name)
+    out = Path("predictions") / layout.name / "yardsticks"
+    first_network(config)  # weights that are not there are found before any worker starts
+    with cluster():
+        _answer_all(config, layout, out)
+        answers = {name: out / name for name in METHODS if (out / name).is_dir()}
+        with tracked("scoring videos", len(answers) * count_videos(layout)) as advance:
+            videos = score_answers(config, layout, answers, advance)
+    scores = {name: figures(config, layout, own) for name, own in videos.items()}
+    result = {name: {source: _brief(one) for source, one in scores.get(name, {}).items()} for name in METHODS}
+    write_json(layout.yardsticks, result)
+    rows = [{"answer": name} | row for name, own in videos.items() for row in frame_rows(own)]
+    write_text(layout.yardstick_frames, csv_text(rows, ("answer", *COLUMNS)))
+    tracking.write(Records.read(params, layout).yardsticks())
+    print(f"{layout.yardsticks}: " + ", ".join(METHODS))
+
+
+def _brief(scores: dict) -> dict:
+    return {key: scores[key] for key in ("protocol", "global", "visibility", "sequences") if key in scores}
+
+
+def _answer_all(config: Config, layout: Layout, out: Path) -> None:
+    data = quiet_data()
+    count = len(judged_videos(layout.index))
+    job = {"config": config.model_dump(mode="json"), "parcel": pack(config, layout)}
+    items = [{"video": k, "method": method} for k in range(count) for method in METHODS]
+    videos = data.from_items(items, override_num_blocks=count)
+    answers = videos.map(_answer, fn_kwargs={"job": job}, num_cpus=1)
+    with tracked("answering without training", len(items)) as advance:
+        for row in answers.iter_rows():
+            if row["names"] is not None:
+                write_masks(out / row["method"] / row["sequence"], row["names"], row["masks"])
+            advance()
+
+
+def _answer(row: dict, job: dict) -> dict:
+    """A method's masks of one video; none where it needs true masks and there are none."""
+    import cv2
+
+    from ssvos.inference.segmenter import starting_scribbles
+    from ssvos.labels import encode_labels
+    from ssvos.scribbles.store import read_store
+
+    cv2.setNumThreads(1)
+    config, inputs = Config.model_validate(job["config"]), unpack(job["parcel"])
+    video = judged_videos(inputs.index)[row["video"]]
+    root, method = inputs.roots[video.dataset], row["method"]
+    answer = {"method": method, "sequence": video.sequence, "names": None, "masks": None}
+    if method == "copied" and mask_folder(video, root) is None:
+        return answer
+    scribbles = starting_scribbles(video, read_store(inputs.scribbles), late_objects(config)[video.dataset])
+    masks = [encode_labels(mask) for mask in _masks(method, inputs.here(config), video, root, scribbles)]
+    return answer | {"names": [frame.name for frame in video.frames], "masks": masks}
+
+
+def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, np.ndarray]) -> Iterator[np.ndarray]:
+    import torch
+
+    from ssvos.baselines import trivial as yardsticks
+    from ssvos.data.clip_sources import read_frame
+    from ssvos.inference.segmenter import segment
+    from ssvos.labels import read_labels
+
+    start = min(scribbles)
+    frames = (read_frame(root / frame.image_path) for frame in video.frames)
+    count = len(video.frames)
+    if method == "untrained":
+        torch.set_num_threads(1)
+        size = (config.train.stage2.height, config.train.stage2.width)
+        yield from segment(first_network(config), frames, scribbles, size)
+        return
+    if method == "empty":
+        yield from yardsticks.empty(scribbles[start], count)
+        return
+    # before its first object a video has nothing to copy or to carry
+    yield from yardsticks.empty(scribbles[start], start)
+    if method == "copied":
+        yield from yardsticks.copy_first(read_labels(root / video.frames[start].mask_path), count - start)
+    else:
+        later = (frame for k, frame in enumerate(frames) if k >= start)
+        yield from yardsticks.grabcut_flow(later, scribbles[start])
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,1 @@
+"""Ray: the cluster, what reaches its workers, and the state that outlives them."""

@@ -1,0 +1,144 @@
+"""What prediction, evaluation and yardsticks share: the judged videos, where their masks lie, and their scores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipelines.params import Layout
+from ssvos.config import Config, SourceConfig
+from ssvos.data.index import IndexedVideo, read_index, videos_of
+from ssvos.data.videos import FaultyData
+from ssvos.files import write_bytes
+from ssvos.metrics import youtube_vos
+from ssvos.metrics.davis import require_annotations, score_sequence, summarize
+from ssvos.metrics.object_scores import SequenceScores, present_absent_means
+from ssvos.metrics.sequence_folders import annotated_frames
+from ssvos.metrics.youtube_vos import read_meta
+
+# answers that need no training, beside which a model has to stand
+METHODS = {
+    "untrained": "this network with random weights",
+    "empty": "the empty mask",
+    "copied": "the first true mask copied to every frame",
+    "grabcut_flow": "GrabCut and optical flow from the same scribble",
+}
+
+
+def judged_videos(index: Path) -> list[IndexedVideo]:
+    return [video for video in videos_of(read_index(index)) if video.split == "val"]
+
+
+def late_objects(config: Config) -> dict[str, bool]:
+    """Whether objects of a source may begin after the first frame."""
+    return {source.name: source.layout == "youtube-vos" for source in config.data.sources}
+
+
+def mask_folder(video: IndexedVideo, root: Path) -> Path | None:
+    """The folder of a video's true masks, or None if its list has none."""
+    path = next((frame.mask_path for frame in video.frames if frame.mask_path), None)
+    return (root / path).parent if path else None
+
+
+def require_scorable(config: Config, layout: Layout, index: pa.Table) -> None:
+    """FaultyData now for judged videos that could not be segmented or scored once the training is over."""
+    roots, faults = layout.roots(config), []
+    for source in config.data.sources:
+        root = roots[source.name]
+        own = [video for video in videos_of(index) if (video.dataset, video.split) == (source.name, "val")]
+        for video in own:
+            faults += _faults(video, root, source, known_ids=_known_ids(source, root, own))
+    if faults:
+        raise FaultyData(faults)
+
+
+def _known_ids(source: SourceConfig, root: Path, videos: list[IndexedVideo]) -> dict[str, int]:
+    """Sequence -> the highest id that the scorer knows; empty where its masks alone decide."""
+    if source.layout != "youtube-vos" or not any(mask_folder(video, root) for video in videos):
+        return {}
+    read_meta(root / source.train / "meta.json")  # says which categories are seen
+    judged = read_meta(root / source.val / "meta.json")
+    return {name: max((item.object_id for item in objects), default=0) for name, objects in judged.items()}
+
+
+def _faults(video: IndexedVideo, root: Path, source: SourceConfig, known_ids: dict[str, int]) -> Iterator[str]:
+    from ssvos.inference.segmenter import SMALLEST  # PyTorch, which workers that only score do without
+
+    folder, first = mask_folder(video, root), next(frame for frame in video.frames if frame.objects is not None)
+    if min(first.height, first.width) < SMALLEST:
+        size = f"{first.height}x{first.width}"
+        yield f"{root / first.image_path}: frame is {size}; enlarge it, the network needs {SMALLEST} pixels a side"
+    if folder is None or not is_scorable(video):
+        return
+    if not first.mask_path:
+        yield f"{root / first.image_path}: a judged video's first scribble needs a mask beside it; add {first.name}.png"
+    if known_ids and max(video.objects) > known_ids[video.sequence]:
+        meta = root / source.val / "meta.json"
+        yield f"{folder}: {meta} does not know its object {max(video.objects)}; take the one released with it"
+    try:
+        annotated_frames(folder) if known_ids else require_annotations(folder)
+    except ValueError as error:
+        yield str(error)
+
+
+def write_masks(folder: Path, names: Sequence[str], pngs: Sequence[bytes]) -> None:
+    """Write a video's masks, each whole or not at all."""
+    for name, png in zip(names, pngs, strict=True):
+        write_bytes(folder / f"{name}.png", png)
+
+
+def is_scorable(video: IndexedVideo) -> bool:
+    """Whether a video has a mask to be judged by: those of first appearances, which a benchmark gives with videos that
+    its server scores, only say where to begin."""
+    known: set[int] = set()
+    for frame in video.frames:
+        if frame.mask_path and not set(frame.objects) - known:
+            return True
+        known |= set(frame.objects or ())
+    return False
+
+
+def sources_of(config: Config) -> dict[str, SourceConfig]:
+    return {source.name: source for source in config.data.sources}
+
+
+def score_video(video: IndexedVideo, source: SourceConfig, root: Path, masks: Path) -> SequenceScores:
+    """Scores of a folder of <frame>.png by the benchmark whose layout the source has."""
+    true = mask_folder(video, root)
+    if source.layout != "youtube-vos":
+        return score_sequence(true, masks)
+    objects = read_meta(root / source.val / "meta.json")[video.sequence]
+    return youtube_vos.score_video(true, masks, objects)
+
+
+def summaries(config: Config, layout: Layout, scored: Mapping[str, Mapping[str, SequenceScores]]) -> dict:
+    """{source: {protocol, global, objects, ...}} of the scores by source and sequence."""
+    roots, sources = layout.roots(config), sources_of(config)
+    result = {}
+    for name, scores in scored.items():
+        if sources[name].layout == "youtube-vos":
+            objects = read_meta(roots[name] / sources[name].val / "meta.json")
+            seen = youtube_vos.seen_categories(read_meta(roots[name] / sources[name].train / "meta.json"))
+            figures = youtube_vos.summarize_youtube_vos(scores, objects, seen)
+            result[name] = {"protocol": "youtube-vos", "global": figures["global"], "objects": figures["objects"]}
+        else:
+            result[name] = _davis_summary(scores)
+    return result
+
+
+def _davis_summary(scores: Mapping[str, SequenceScores]) -> dict:
+    figures = summarize(scores)
+    return {
+        "protocol": "davis2017",
+        "global": figures["global"],
+        "visibility": asdict(present_absent_means(scores.values())),
+        "sequences": {name: {"J": float(one.J.mean()), "F": float(one.F.mean())} for name, one in scores.items()},
+        "objects": figures["objects"],
+    }
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` of 0..count - 1, evenly spaced, both ends among them."""
+    steps = min(most, count)
+    return sorted({round(i * (count - 1) / max(1, steps - 1)) for i in range(steps)})

@@ -1,0 +1,51 @@
+"""In a worker: a setting of Table II, trained in both stages and judged as `predict` and `evaluate` judge a variant."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from pipelines.cluster.worker_inputs import Inputs, unpack
+from pipelines.evaluation_set import is_scorable, judged_videos, late_objects, mask_folder, write_masks
+from pipelines.tuning.trainable import train_both
+from ssvos.config import Config
+from ssvos.data.clip_sources import read_frame
+from ssvos.inference.segmenter import segment, starting_scribbles
+from ssvos.labels import encode_labels
+from ssvos.metrics.davis import score_sequence, summarize
+from ssvos.models.network import Network
+from ssvos.scribbles.store import read_store
+
+
+def trial(values: dict, job: dict) -> None:
+    """values: `run`, its name; job: all runs' parameters and the parcel. Reports every epoch, and last the scores."""
+    from ray import tune
+
+    config = Config.model_validate(job["configs"][values["run"]])
+    inputs = unpack(job["parcel"])
+    last: dict = {}
+
+    def on_epoch(report: dict) -> None:
+        last.update(report)
+        tune.report(report)
+
+    network, device = train_both(config, inputs, on_epoch)
+    # as text: Ray Tune's own logs would take every score for a curve
+    tune.report(last | {"judged": json.dumps(judge(network.to(device), config, inputs))})
+
+
+def judge(network: Network, config: Config, inputs: Inputs) -> dict:
+    """DAVIS-2017 scores of the judged videos of a study's one source: {source: {protocol, global, objects}}."""
+    (source,) = config.data.sources
+    store, late, root = read_store(inputs.scribbles), late_objects(config), inputs.roots[source.name]
+    size = (config.predict.height or config.train.stage2.height, config.predict.width or config.train.stage2.width)
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="ssvos-masks-") as folder:
+        for video in filter(is_scorable, judged_videos(inputs.index)):
+            frames = (read_frame(root / frame.image_path) for frame in video.frames)
+            scribbles = starting_scribbles(video, store, late[source.name])
+            masks = segment(network, frames, scribbles, size, config.predict, config.loss)
+            place, names = Path(folder) / video.sequence, [frame.name for frame in video.frames]
+            write_masks(place, names, [encode_labels(mask) for mask in masks])
+            found[video.sequence] = score_sequence(mask_folder(video, root), place)
+    result = summarize(found)
+    return {source.name: {"protocol": "davis2017", "global": result["global"], "objects": result["objects"]}}

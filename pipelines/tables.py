@@ -1,0 +1,108 @@
+"""Stage `tables`: Tables IV to VII of the paper in their own shape, this run's answers beside the published ones."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from pipelines.evaluation_set import judged_videos
+from pipelines.params import Layout, read_params, write_json
+from pipelines.reporting.clip_table import HEADS, ClipTable, clip_tables
+from pipelines.reporting.paper_tables import BESIDE, NUMBERS, ShownTable, shown_table
+from pipelines.reporting.rendering import render_template
+from pipelines.stage import no_arguments, run_stage
+from pipelines.tracking import mlflow_client as tracking
+from pipelines.tracking.run_records import Records
+from ssvos.config.variants import Params
+from ssvos.files import write_text
+
+_DIGITS = {"IV": 4, "V": 5, "VI": 6, "VII": 7}
+
+
+def main() -> None:
+    no_arguments(__doc__)
+    params = read_params()
+    layout = Layout(params.base.data.name)
+    tracking.connect()
+    tables = write_tables(params, layout)
+    tracking.write(Records.read(params, layout).tables())
+    for table in tables:
+        print(f"Table {table.number}: {verdicts(table)}")
+    print(layout.tables_page.absolute())
+
+
+def write_tables(params: Params, layout: Layout) -> list[ShownTable]:
+    """Write every table as Markdown and CSV, all of them as one page, and the numbers as JSON."""
+    videos = judged_videos(layout.index)
+    tables = [shown_table(number, params, layout, videos) for number in NUMBERS]
+    clips = clip_tables(params, layout, videos)
+    for table in tables:
+        path = layout.tables / f"table{_DIGITS[table.number]}"
+        write_text(path.with_suffix(".md"), _rendered("paper_table.md.j2", table=table, marked=_is_marked(table)))
+        write_text(path.with_suffix(".csv"), _csv([cell.text for cell in line] for line in table.lines))
+        bars = layout.tables / f"bars{_DIGITS[table.number]}.csv"
+        write_text(bars, _csv([("answer", "score"), *table.bars]))
+    beside = [[table.number, *line.values()] for table in tables for line in table.beside]
+    write_text(layout.tables / "beside.csv", _csv([("table", *BESIDE), *beside]))
+    if clips:
+        write_text(layout.tables / "clips.csv", _csv(_clip_lines(clips)))
+    page = _rendered("paper_tables.html.j2", name=layout.name, tables=tables, clips=clips, verdicts=verdicts)
+    write_text(layout.tables_page, page)
+    write_json(layout.tables / "numbers.json", _numbers(tables))
+    return tables
+
+
+def verdicts(table: ShownTable) -> str:
+    """What the table says of each variant at its main score, in one line; once where they are all the same."""
+    found = {line["variant"]: line["verdict"] for line in table.beside if line["measure"] == table.paper.main_column}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return "; ".join(f"{variant}: {verdict}" for variant, verdict in found.items())
+
+
+def _is_marked(table: ShownTable) -> bool:
+    return any(cell.is_slip for line in table.lines for cell in line)
+
+
+def _numbers(tables: Sequence[ShownTable]) -> dict[str, dict]:
+    """{table: {variant: {measure: {paper, this_run, sd, difference}}}}, numbers alone, of what was run."""
+    found: dict[str, dict] = {}
+    for table in tables:
+        several = {place.name: f" on {place.source}" for place in table.places if len(table.places) > 1}
+        for line in table.beside:
+            numbers = {key.replace(" ", "_"): _number(line[key]) for key in ("paper", "this run", "sd", "difference")}
+            if numbers["this_run"] is not None:
+                name = line["variant"] + several.get(line["judged on"], "")
+                measures = found.setdefault(table.number, {}).setdefault(name, {})
+                measures[line["measure"]] = {key: value for key, value in numbers.items() if value is not None}
+    return found
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _clip_lines(tables: Sequence[ClipTable]) -> list[tuple[str, ...]]:
+    """A line a method and clip; the means in front."""
+    lines = [("source", "method", "given at test time", "clip", "J / F")]
+    for table in tables:
+        for one in table.lines:
+            named = zip(("mean", *table.clips), one.cells, strict=True)
+            lines += [(table.source, one.name, one.given, clip, cell) for clip, cell in named]
+    return lines
+
+
+def _csv(lines: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def _rendered(template: str, **values) -> str:
+    return render_template(template, {**values, "heads": HEADS, "beside": BESIDE})
+
+
+if __name__ == "__main__":
+    run_stage(main)

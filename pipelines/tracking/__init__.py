@@ -1,0 +1,1 @@
+"""MLflow: runs, models and pictures from what the stages leave on disk."""

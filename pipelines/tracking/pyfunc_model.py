@@ -1,0 +1,32 @@
+"""The logged model, as MLflow loads it: a checkpoint that segments videos, each from a scribble on its first frame."""
+
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class ScribbleSegmenter(PythonModel):
+    """`predict([{"video": file or folder of frames, "scribble": PNG or JSON, "out": folder}, ...])`.
+
+    Writes a palette PNG a frame, as `ssvos segment` does, and returns the folders.
+    """
+
+    def load_context(self, context) -> None:
+        self.checkpoint = context.artifacts["checkpoint"]
+
+    def predict(self, context, model_input: list[dict[str, str]], params=None) -> list[str]:
+        from contextlib import contextmanager
+        from pathlib import Path
+
+        from ssvos.inference.segment_video import USUAL, segment_video
+
+        @contextmanager
+        def silent(_what, _total):
+            yield lambda *_: None
+
+        for one in model_input:
+            video, scribble, out = (Path(one[key]) for key in ("video", "scribble", "out"))
+            segment_video(video, scribble, Path(self.checkpoint), out, "auto", False, False, USUAL, silent)
+        return [one["out"] for one in model_input]
+
+
+set_model(ScribbleSegmenter())

@@ -1,0 +1,1 @@
+"""The parameter search with Ray Tune."""

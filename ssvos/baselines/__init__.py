@@ -1,0 +1,1 @@
+"""What segments without training: the marks that a trained network has to pass."""

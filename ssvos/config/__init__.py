@@ -1,0 +1,49 @@
+"""Every parameter of the method: frozen, strict models whose defaults are the paper's values where those act."""
+
+from ssvos.config.base import Count, Fraction, FrozenConfig, Model, Name, Positive
+from ssvos.config.data import DataConfig, RichConfig, SourceConfig, SyntheticConfig
+from ssvos.config.loss import LossConfig, ProximalConfig
+from ssvos.config.model import AppearanceConfig, AttentionConfig, BackboneConfig, MemoryConfig, ModelConfig
+from ssvos.config.predict import ColourConfig, FlowConfig, OnlineConfig, PredictConfig, RefinementConfig
+from ssvos.config.reading import parse, read_yaml
+from ssvos.config.root import Config, FitConfig, FitFile
+from ssvos.config.scribbles import ScribbleConfig
+from ssvos.config.train import AugmentConfig, StageConfig, TrainConfig
+from ssvos.config.tune import RangeConfig, ResourcesConfig, TuneConfig
+
+__all__ = [
+    "AppearanceConfig",
+    "AttentionConfig",
+    "AugmentConfig",
+    "BackboneConfig",
+    "ColourConfig",
+    "Config",
+    "Count",
+    "DataConfig",
+    "FitConfig",
+    "FitFile",
+    "FlowConfig",
+    "Fraction",
+    "FrozenConfig",
+    "LossConfig",
+    "MemoryConfig",
+    "Model",
+    "ModelConfig",
+    "Name",
+    "OnlineConfig",
+    "Positive",
+    "PredictConfig",
+    "ProximalConfig",
+    "RangeConfig",
+    "RefinementConfig",
+    "ResourcesConfig",
+    "RichConfig",
+    "ScribbleConfig",
+    "SourceConfig",
+    "StageConfig",
+    "SyntheticConfig",
+    "TrainConfig",
+    "TuneConfig",
+    "parse",
+    "read_yaml",
+]

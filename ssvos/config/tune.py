@@ -1,0 +1,88 @@
+"""Parameters of the search (Table II)."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from ssvos.config.base import Count, FrozenConfig, Positive
+
+
+class RangeConfig(FrozenConfig):
+    """Where a searched parameter may lie: from `low` to `high`, both included, or one of `choices`.
+
+    log: drawn evenly over its logarithm. num: points of the range that a grid takes, both ends among them; 0: none.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = True
+    num: Annotated[int, Field(ge=0)] = 0
+    choices: Annotated[tuple[bool | int | float | str, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "RangeConfig":
+        if self.choices:
+            if self.low is not None or self.high is not None or self.num:
+                raise ValueError("has choices and a range; give one of them")
+            if len(set(self.choices)) < max(2, len(self.choices)):
+                raise ValueError("has fewer than two different choices, or one twice; correct them")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("has no range; give low and high, or choices")
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low {self.low} must be above 0 where log is true")
+        if self.num == 1:
+            raise ValueError("num 1 is no grid; give at least 2")
+        return self
+
+
+class ResourcesConfig(FrozenConfig):
+    """What a trial of the search takes, or each of its workers; below one GPU several trials share it."""
+
+    cpus: Positive = 1.0
+    gpus: Annotated[float, Field(ge=0.0)] = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> "ResourcesConfig":
+        if self.gpus > 1 and self.gpus % 1:
+            raise ValueError(f"gpus {self.gpus} is neither a whole number nor a part of one GPU; round it")
+        return self
+
+
+def _table2_space() -> dict[str, RangeConfig]:
+    return {
+        "train.stage1.learning_rate": RangeConfig(low=1e-5, high=1e-3),
+        "train.stage2.learning_rate": RangeConfig(low=1e-6, high=1e-4),
+        "loss.sigma_xy": RangeConfig(low=25.0, high=200.0),
+        "loss.sigma_rgb": RangeConfig(low=5.0, high=45.0),
+        "loss.weight": RangeConfig(low=0.01, high=10.0),
+        "loss.beta": RangeConfig(low=0.01, high=3.0),
+    }
+
+
+class TuneConfig(FrozenConfig):
+    """The search (Table II): `trials` settings of the parameters in `space`, the first one the present values.
+
+    variant: whose parameters are searched. trial: overrides that make a trial cheap, as under `variants`.
+    space: dotted keys and their ranges. algorithm: `tpe` (Optuna), `random`, `grid` (all combinations, not above
+    `trials`), or `pbt`, a population of `trials` that copies its best members every `perturb` epochs. seconds: of the
+    whole search, 0 without end. workers: of a trial that is a DDP run, 0 for one process. resources: of a trial, or of
+    each of its workers; none: a GPU or a CPU. scheduler: `asha` stops weak trials, other than in `pbt`; grace: epochs
+    of both stages together before it may stop one; reduction: of the trials that reach a rung, one in so many goes on.
+    """
+
+    variant: str = "ours"
+    algorithm: Literal["tpe", "random", "grid", "pbt"] = "tpe"
+    scheduler: Literal["asha", "none"] = "asha"
+    trials: Count = 16
+    seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    seed: int = 0
+    grace: Count = 2
+    reduction: Annotated[int, Field(ge=2)] = 3
+    perturb: Count = 1
+    workers: Annotated[int, Field(ge=0)] = 0
+    resources: ResourcesConfig | None = None
+    trial: dict[str, Any] = Field(default_factory=dict)
+    space: dict[str, RangeConfig] = Field(default_factory=_table2_space)

@@ -1,0 +1,1 @@
+"""Masks in folders: scored, checked and packed for a benchmark's server."""

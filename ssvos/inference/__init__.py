@@ -1,0 +1,1 @@
+"""From a checkpoint and a scribble to the masks of a video."""

@@ -1,0 +1,1 @@
+"""What a run will take: time, memory, and the machine it has."""

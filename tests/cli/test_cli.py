@@ -1,0 +1,210 @@
+"""The command line as a stranger meets it: what it writes, exit statuses, one line for bad input."""
+
+import hashlib
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssvos import cli
+from ssvos.config import ModelConfig, read_yaml
+from ssvos.data.video_file import VideoWriter, read_video
+from ssvos.inference.segment_video import USUAL
+from ssvos.labels import read_labels, write_labels
+from ssvos.models.checkpoint import PACKAGED, load_checkpoint, save_checkpoint
+from ssvos.models.network import Network
+
+SSVOS = [sys.executable, "-m", "ssvos.cli"]
+ORACLE = Path(__file__).parents[1] / "oracle" / "metrics"
+PROJECT = Path(__file__).parents[2]
+
+
+def call(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([*SSVOS, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def fails(message: str, *arguments) -> None:
+    done = call(*arguments)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """Frames, a scribble and a checkpoint of a small random network."""
+    folder = tmp_path_factory.mktemp("clip")
+    rng = np.random.default_rng(0)
+    (folder / "frames").mkdir()
+    for t in range(4):
+        frame = np.full((50, 70, 3), 60, np.uint8)
+        frame[10:30, 10 + 5 * t : 30 + 5 * t] = (200, 80, 30)
+        noisy = np.clip(frame + rng.normal(0, 4, frame.shape), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / "frames" / f"{t:05d}.png"), noisy)
+    scribble = np.full((50, 70), 255, np.uint8)
+    scribble[19:21, 15:25], scribble[45:47] = 1, 0
+    write_labels(folder / "scribble.png", scribble)
+    model = ModelConfig(
+        backbone={"name": "resnet18", "width": 8, "norm": "group"},
+        appearance={"channels": 8},
+        propagation_channels=8,
+        fusion_channels=8,
+        encoding_channels=8,
+    )
+    save_checkpoint(folder / "checkpoint.pt", Network(model).state_dict(), model, {"height": 48, "width": 64})
+    return folder
+
+
+def segment(clip, out, *more, source="frames", scribble="scribble.png"):
+    where = ("--scribble", clip / scribble, "--checkpoint", clip / "checkpoint.pt", "--out", out)
+    return call("segment", clip / source, *where, *more)
+
+
+def test_version_and_help_of_every_command():
+    assert call("--version").stdout.startswith("ssvos 0.")
+    for command in ("scribble", "evaluate", "segment", "fit"):
+        done = call(command, "--help")
+        assert done.returncode == 0 and "Example: ssvos" in done.stdout
+
+
+def test_an_unknown_option_is_a_usage_error():
+    assert call("scribble", "--wdth", "5").returncode == 2
+
+
+def test_segment_writes_a_palette_png_a_frame_and_a_playable_overlay(clip, tmp_path):
+    done = segment(clip, tmp_path, "--overlay")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*(f"{t:05d}.png" for t in range(4)), "overlay.mp4"]
+    with Image.open(tmp_path / "00002.png") as image:
+        assert image.mode == "P" and image.size == (70, 50)
+    assert [frame.shape for frame in read_video(tmp_path / "overlay.mp4")] == [(50, 70, 3)] * 4
+
+
+def test_a_video_file_gives_one_mask_a_frame(clip, tmp_path):
+    with VideoWriter(clip / "clip.mp4", rate=12) as writer:
+        for path in sorted((clip / "frames").iterdir()):
+            writer.write(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB))
+    assert segment(clip, tmp_path, source="clip.mp4").returncode == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{t:05d}.png" for t in range(4)]
+
+
+def test_a_davis_interactive_scribble_begins_at_its_own_frame(clip, tmp_path):
+    strokes = [
+        [],
+        [{"path": [[0.2, 0.4], [0.35, 0.4]], "object_id": 1}, {"path": [[0.1, 0.9], [0.9, 0.9]], "object_id": 0}],
+    ]
+    (clip / "strokes.json").write_text(json.dumps({"sequence": "clip", "scribbles": [*strokes, [], []]}))
+    assert segment(clip, tmp_path, scribble="strokes.json").returncode == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{t:05d}.png" for t in range(1, 4)]
+
+
+def test_without_a_checkpoint_segment_takes_the_one_that_comes_along(clip, tmp_path):
+    """The square moves; the network has never been trained on anything like it, or on any real video."""
+    done = call("segment", clip / "frames", "--scribble", clip / "scribble.png", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for t in range(4):
+        mask, true = read_labels(tmp_path / f"{t:05d}.png"), np.zeros((50, 70), bool)
+        true[10:30, 10 + 5 * t : 30 + 5 * t] = True
+        assert ((mask == 1) & true).sum() / ((mask == 1) | true).sum() > 0.5
+
+
+def test_the_defaults_of_segment_are_the_usual_settings():
+    defaults = {name: one.default for name, one in inspect.signature(cli.segment).parameters.items()}
+    usual = (
+        USUAL.foreground_bias,
+        USUAL.refinement.iterations,
+        USUAL.colour.weight,
+        USUAL.flow.weight,
+        USUAL.online.steps,
+    )
+    assert tuple(defaults[name] for name in ("foreground_bias", "refine", "colours", "flow", "online")) == usual
+
+
+def test_the_checkpoint_that_comes_along_is_the_one_of_its_card_and_of_the_row_that_was_judged():
+    content = PACKAGED.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    card = (PROJECT / "docs/model-card.md").read_text()
+    row = read_yaml(PROJECT / "studies/davis2016/checkpoints.yaml")["rendered"]
+    assert f"`{digest}`" in card and row["sha256"] == digest and len(content) < 16e6
+    judged = json.loads((PROJECT / "studies/davis2016/results/rendered.json").read_text())["global"]["J&F-Mean"]
+    assert f"**{100 * judged:.1f}**" in card
+    network, info = load_checkpoint(PACKAGED)
+    assert info.size == (row["predict"]["height"], row["predict"]["width"])
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+
+
+def test_segment_says_what_is_wrong_and_writes_nothing(clip, tmp_path):
+    checkpoint, out = clip / "checkpoint.pt", tmp_path / "out"
+    rest = ("--checkpoint", checkpoint, "--out", out)
+    fails("no such file", "segment", clip / "nowhere", "--scribble", clip / "scribble.png", *rest)
+    empty = tmp_path / "empty.png"
+    write_labels(empty, np.full((50, 70), 255, np.uint8))
+    fails("no object stroke", "segment", clip / "frames", "--scribble", empty, *rest)
+    small = tmp_path / "small.png"
+    write_labels(small, np.ones((20, 20), np.uint8))
+    fails("scribble is 20x20, the frames 50x70", "segment", clip / "frames", "--scribble", small, *rest)
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes(b"no checkpoint")
+    one = ("segment", clip / "frames", "--scribble", clip / "scribble.png")
+    fails("bad.pt: not a checkpoint", *one, "--checkpoint", bad, "--out", out)
+    fails("device 'tpu'", *one, *rest, "--device", "tpu")
+    assert not out.exists()
+
+
+def test_scribble_labels_the_object_inside_its_mask_and_keeps_the_seed(tmp_path):
+    mask = np.zeros((60, 80), np.uint8)
+    mask[15:45, 20:60] = 1
+    write_labels(tmp_path / "masks/a/00000.png", mask)
+    for out in ("one", "two"):
+        assert call("scribble", tmp_path / "masks", tmp_path / out, "--width", 3).returncode == 0
+    drawn = read_labels(tmp_path / "one/a/00000.png")
+    assert set(np.unique(drawn)) == {0, 1, 255} and (mask[drawn == 1] == 1).all() and (mask[drawn == 0] == 0).all()
+    assert (tmp_path / "one/a/00000.png").read_bytes() == (tmp_path / "two/a/00000.png").read_bytes()
+
+
+def test_a_broken_mask_stops_scribble_before_anything_is_written(tmp_path):
+    write_labels(tmp_path / "masks/a/00000.png", np.ones((9, 9), np.uint8))
+    (tmp_path / "masks/a/00001.png").write_bytes(b"PNG?")
+    fails("00001.png", "scribble", tmp_path / "masks", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("case", ["c02_shifted", "c12_late_objects"])
+def test_evaluate_writes_the_exact_scores(case, tmp_path):
+    split = tmp_path / "split.txt"
+    split.write_text(case + "\n")
+    folders = (ORACLE / "davis/Annotations/480p", ORACLE / "davis/results")
+    done = call("evaluate", *folders, "--split", split, "--json", tmp_path / "scores.json")
+    assert done.returncode == 0 and "J&F-Mean" in done.stdout
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    expected = json.loads((ORACLE / f"expected/{case}.json").read_text())["davis2017_semi_supervised"]
+    for key, value in scores["global"].items():
+        assert value == pytest.approx(expected["global"][key], abs=1e-9)
+    assert set(scores["objects"]) == set(expected["objects"])
+
+
+def test_evaluate_refuses_a_missing_frame_and_leaves_earlier_scores(tmp_path):
+    write_labels(tmp_path / "gt/a/00000.png", np.ones((9, 9), np.uint8))
+    for t in (1, 2):
+        write_labels(tmp_path / f"gt/a/{t:05d}.png", np.ones((9, 9), np.uint8))
+    (tmp_path / "pred/a").mkdir(parents=True)
+    (tmp_path / "scores.json").write_text("{}")
+    fails("00001.png", "evaluate", tmp_path / "gt", tmp_path / "pred", "--json", tmp_path / "scores.json")
+    assert (tmp_path / "scores.json").read_text() == "{}"
+
+
+def test_youtube_vos_without_its_meta_files_is_a_usage_error(tmp_path):
+    done = call("evaluate", tmp_path, tmp_path, "--protocol", "youtube-vos", "--json", tmp_path / "s.json")
+    assert done.returncode == 2 and "--meta" in done.stderr
+
+
+def test_fit_names_an_unknown_key(tmp_path):
+    (tmp_path / "fit.yaml").write_text("data: {name: a, sources: [{name: e, layout: embedded}]}\nfit: {ot: x}\n")
+    fails("fit.ot: unknown key, did you mean out?", "fit", tmp_path / "fit.yaml")

@@ -1,0 +1,86 @@
+"""Online learning from a first scribble: what it learns, what it leaves alone."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_network
+
+from ssvos.config import LossConfig, OnlineConfig, PredictConfig
+from ssvos.inference.segmenter import VideoSegmenter, segment
+from ssvos.inference.test_time_training import learn_online
+from ssvos.labels import binary_scribbles
+from ssvos.losses.joint import joint_loss
+
+SIZE = HEIGHT, WIDTH = 48, 64
+LOSS = LossConfig(sigma_xy=20.0)
+ONLINE = OnlineConfig(steps=6, learning_rate=3e-3)
+
+
+def first_frame() -> tuple[np.ndarray, np.ndarray]:
+    """A red and a green square on grey, and strokes on them."""
+    rng = np.random.default_rng(0)
+    frame = np.full((*SIZE, 3), 120, np.uint8)
+    frame[8:28, 6:26], frame[20:42, 36:58] = (200, 30, 30), (30, 180, 40)
+    frame = np.clip(frame + rng.integers(-10, 10, frame.shape), 0, 255).astype(np.uint8)
+    scribble = np.full(SIZE, 255, np.uint8)
+    scribble[14:18, 10:22], scribble[30:34, 40:54], scribble[2:5, 2:60] = 1, 2, 0
+    return frame, scribble
+
+
+def loss_on_first(network, frame: np.ndarray, scribble: np.ndarray) -> float:
+    image = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
+    strokes = torch.from_numpy(binary_scribbles(scribble, (1, 2)))
+    frames = image.expand(2, 2, *image.shape[1:])
+    with torch.no_grad():
+        prediction = network(frames, strokes)
+        return float(joint_loss(prediction, frames, strokes[:, None].expand(-1, 2, -1, -1), LOSS, 0.0).total)
+
+
+def test_it_lowers_the_loss_of_the_first_frame_and_leaves_the_network_as_it_was():
+    network = make_network().eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    frame, scribble = first_frame()
+    learnt = learn_online(network, frame, scribble, ONLINE, LOSS)
+    assert loss_on_first(learnt, frame, scribble) < 0.9 * loss_on_first(network, frame, scribble)
+    assert not learnt.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_the_same_scribble_gives_the_same_weights():
+    network, given = make_network(), first_frame()
+    once, again = (learn_online(network, *given, ONLINE, LOSS).state_dict() for _ in range(2))
+    assert all(torch.equal(value, again[name]) for name, value in once.items())
+
+
+def test_a_segmenter_learns_once_on_the_first_scribble_that_has_an_object():
+    network, (frame, scribble) = make_network(), first_frame()
+    settings = PredictConfig(online=ONLINE)
+    early, late = (np.where(np.isin(scribble, (0, i)), scribble, 255).astype(np.uint8) for i in (1, 2))
+    segmenter = VideoSegmenter(network, config=settings, loss=LOSS)
+    segmenter(frame, np.full(SIZE, 255, np.uint8))
+    assert segmenter.network is network
+    segmenter(frame, early)
+    learnt = segmenter.network
+    assert learnt is not network
+    segmenter(frame, late)
+    assert segmenter.network is learnt
+    expected = learn_online(network, frame, early, ONLINE, LOSS).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in learnt.state_dict().items())
+
+
+def test_what_it_learns_changes_the_masks():
+    network, (frame, scribble) = make_network(), first_frame()
+    masks = [
+        list(segment(network, [frame] * 2, {0: scribble}, None, PredictConfig(online=o), LOSS))
+        for o in (OnlineConfig(), ONLINE)
+    ]
+    assert not np.array_equal(*masks)
+
+
+def test_a_loss_that_is_not_finite_says_what_to_lower():
+    network, given = make_network(), first_frame()
+    with torch.no_grad():
+        next(network.upsampling.parameters()).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"predict\.online: .* lower its learning_rate"):
+        learn_online(network, *given, ONLINE, LOSS)

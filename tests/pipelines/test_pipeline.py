@@ -1,0 +1,303 @@
+"""The real pipeline, tiny: DVC runs the stages, Ray Data scribbles and predicts, Ray Train trains with two workers."""
+
+import json
+import os
+import shutil
+import sys
+
+import pytest
+from cluster_head import OPEN, can_hide, free_port
+from cluster_nodes import PORT, can_part, machines, wait_for_nodes
+from object_store import KEYS, object_store
+from ruamel.yaml import YAML
+from sandbox import PROJECT, run
+from test_guides import script
+
+# the project takes minutes to make, which count for the first test
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_repro_leaves_a_checkpoint_masks_scores_and_a_page_for_every_variant(project):
+    for variant in ("pce", "ours"):
+        for stage in ("stage1", "stage2"):
+            assert (project / "runs/tiny" / variant / stage / "checkpoint.pt").is_file()
+        masks = sorted((project / "predictions/tiny" / variant / "val/val-000").glob("*.png"))
+        assert len(masks) == 6
+        result = json.loads((project / f"results/tiny/{variant}/val.json").read_text())
+        assert 0 <= result["scores"]["embedded"]["global"]["J&F-Mean"] <= 1
+    page = (project / "reports/index.html").read_text()
+    assert "grabcut + flow" in page and "data:image/jpeg" in page
+    assert not list((project / "resume").glob("tiny-*")), "resume state is removed after success"
+
+
+def test_a_second_repro_does_nothing_and_says_so(project):
+    assert "Data and pipelines are up to date" in run(["dvc", "repro"], project).stdout
+
+
+def test_a_stage_2_parameter_reruns_stage_2_and_what_follows_only(project):
+    path = project / "params.yaml"
+    before = path.read_text()
+    yaml = YAML()
+    params = yaml.load(before)
+    params["train"]["stage2"] = {**params["train"]["stage2"], "learning_rate": 5e-4}
+    with open(path, "w") as file:
+        yaml.dump(params, file)
+    try:
+        status = json.loads(run(["dvc", "status", "--json"], project).stdout)
+    finally:
+        path.write_text(before)
+    assert set(status) == {"train_stage2@pce", "train_stage2@ours", "report"}  # the page prints all parameters
+    graph = run(["dvc", "dag", "--dot", "train_stage2@ours"], project).stdout
+    assert "train_stage1@ours" in graph
+
+
+def test_metrics_and_plots_read_what_the_stages_wrote(project):
+    shown = run(["dvc", "metrics", "show", "--json"], project).stdout
+    assert "J&F-Mean" in shown
+    run(["dvc", "plots", "show", "-o", "plots"], project)
+    assert (project / "plots/index.html").is_file()
+
+
+def test_mlflow_holds_every_stage_and_the_test_score_on_the_training_run(project):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ssvos")
+    assert experiment.artifact_location == (project / "mlartifacts").as_uri()
+    runs = client.search_runs([experiment.experiment_id])
+    stages = sorted((run.data.tags["stage"], run.data.tags.get("variant", "")) for run in runs)
+    per_variant = ("evaluate", "predict", "train_stage1", "train_stage2")
+    once = ("prepare", "report", "scribbles", "tables", "yardsticks")
+    assert stages == sorted([*((s, "") for s in once), *((s, v) for s in per_variant for v in ("ours", "pce"))])
+    assert all(run.info.status == "FINISHED" for run in runs)
+    trained = next(r for r in runs if (r.data.tags["stage"], r.data.tags.get("variant")) == ("train_stage2", "ours"))
+    result = json.loads((project / "results/tiny/ours/val.json").read_text())
+    expected = result["scores"]["embedded"]["global"]["J&F-Mean"]
+    assert trained.data.metrics["test.global.J_and_F-Mean"] == pytest.approx(expected)
+    assert trained.data.tags["checkpoint.digest"] == result["checkpoint"]
+    assert trained.data.params["loss.regularizer"] == "scribble_supervised"
+    assert trained.inputs.dataset_inputs[0].dataset.name == "tiny"
+    assert len(client.get_metric_history(trained.info.run_id, "loss")) == 1
+
+
+def test_scribbles_do_not_depend_on_the_number_of_workers(project):
+    from ssvos.config import ScribbleConfig
+    from ssvos.data.index import labelled_frames, read_index
+    from ssvos.scribbles.store import read_store_table, scribble_row
+
+    table = read_store_table(project / "data/tiny/scribbles/scribbles.parquet")
+    index = labelled_frames(read_index(project / "data/tiny/frames/index.parquet"))
+    alone = [
+        scribble_row(row, project / "data/tiny/frames/embedded", ScribbleConfig(width=2)) for row in index.to_pylist()
+    ]
+    key = ("dataset", "split", "sequence", "frame")
+    alone.sort(key=lambda row: [row[k] for k in key])
+    assert [row["png"] for row in alone] == table["png"].to_pylist()
+
+
+def test_two_workers_train_to_the_same_loss_as_one(project):
+    """The pipeline's DDP run against the same loop alone in this process."""
+    from pipelines.params import Layout, read_params
+    from ssvos.training.trainer import first_network, fit, training_data
+
+    config = read_params(project / "params.yaml").variant("ours")
+    layout = Layout("tiny")
+    roots = {"embedded": project / layout.frames / "embedded"}
+    data = training_data(project / layout.index, project / layout.scribbles, roots, config)
+    progress = fit(first_network(config), data, config, config.train.stage1, "cpu", lambda _: None)
+    history = (project / "runs/tiny/ours/stage1/history.csv").read_text().splitlines()
+    there = dict(zip(history[0].split(","), map(float, history[1].split(",")), strict=True))
+    for key, value in progress.history[0].items():
+        assert there[key] == pytest.approx(value, rel=2e-3, abs=2e-3), key
+
+
+BAD = [
+    ("model: {bakbone: {}}", "model.bakbone: unknown key, did you mean backbone?"),
+    ("train: {seed: zero}", "train.seed: input should be a valid integer"),
+    ("variants: {}", "variants: name at least one"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), BAD)
+def test_faulty_parameters_end_with_one_line(project, tmp_path, override, message):
+    shutil.copy(project / "params.yaml", tmp_path)
+    yaml = YAML(typ="safe")
+    params = yaml.load((tmp_path / "params.yaml").read_text())
+    for key, value in yaml.load(override).items():
+        params[key] = {**params[key], **value} if value else value
+    with open(tmp_path / "params.yaml", "w") as file:
+        YAML().dump(params, file)
+    done = run([sys.executable, "-m", "pipelines.prepare"], tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and message in done.stderr
+
+
+def test_every_fault_of_a_data_set_is_listed_at_once(project, tmp_path):
+    source = project / "data/tiny/frames/embedded"
+    shutil.copytree(source, tmp_path / "set")
+    masks = tmp_path / "set/Annotations/480p"
+    (masks / "train-000/00002.png").unlink()
+    (masks / "train-001/00003.png").write_bytes(b"no image")
+    yaml = YAML(typ="safe")
+    params = yaml.load((project / "params.yaml").read_text())
+    params["data"] = {
+        "name": "faulty",
+        "sources": [{"name": "s", "layout": "davis", "root": str(tmp_path / "set")}],
+    }
+    with open(tmp_path / "params.yaml", "w") as file:
+        YAML().dump(params, file)
+    done = run([sys.executable, "-m", "pipelines.prepare"], tmp_path, check=False)
+    assert done.returncode == 1
+    assert "train-000/00002" in done.stderr and "train-001/00003.png" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_search_leaves_trials_a_winner_and_a_run_for_each(project):
+    from mlflow import MlflowClient
+
+    rows = [line.split(",") for line in (project / "tune/trials.csv").read_text().splitlines()]
+    assert rows[0][:5] == ["trial", "status", "epochs", "score", "seconds"] and len(rows) == 4
+    best = YAML(typ="safe").load((project / "tune/best.yaml").read_text())
+    scores = {int(row[0]): float(row[3]) for row in rows[1:] if row[3]}
+    assert best["best"]["score"] == max(scores.values()) == scores[best["best"]["trial"]]
+    assert best["before"]["trial"] == 0 and scores[0] == best["before"]["score"]
+    assert float(rows[1][5]) == pytest.approx(0.001), "the first trial has the present values"
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("ssvos-tune").experiment_id])
+    parent = next(one for one in runs if one.data.tags["stage"] == "tune")
+    children = [one for one in runs if one.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == 3
+    for child in children:
+        row = rows[1 + int(child.data.tags["trial"])]
+        assert float(child.data.params["train.stage1.learning_rate"]) == pytest.approx(float(row[5]))
+        assert len(client.get_metric_history(child.info.run_id, "holdout_score")) == int(row[2])
+
+
+def test_the_winner_is_adopted_with_its_provenance_and_searched_no_second_time(project_copy):
+    best = YAML(typ="safe").load((project_copy / "tune/best.yaml").read_text())
+    # whichever trial won by chance, the winner differs from what params.yaml holds
+    text = (project_copy / "params.yaml").read_text().replace("0.001}", "0.0011}", 1)
+    (project_copy / "params.yaml").write_text("# a comment\n" + text)
+    shown = run([sys.executable, "-m", "pipelines.tuning.apply_best"], project_copy).stdout
+    new = best["params"]["train"]["stage1"]["learning_rate"]
+    assert f"train.stage1.learning_rate: 0.0011 -> {new:g}" in shown
+    assert "0.0011" in (project_copy / "params.yaml").read_text(), "nothing is written unasked"
+    run([sys.executable, "-m", "pipelines.tuning.apply_best", "--yes"], project_copy)
+    after = (project_copy / "params.yaml").read_text()
+    params = YAML(typ="safe").load(after)
+    assert params["train"]["stage1"]["learning_rate"] == new and params["train"]["stage2"]["learning_rate"] == 0.001
+    assert after.startswith("# a comment") and best["search"]["digest"] in params["adopted"]
+    status = json.loads(run(["dvc", "status", "--json"], project_copy).stdout)
+    assert "tune" not in status and "train_stage1@ours" in status
+
+
+def test_a_lost_database_is_written_again_from_what_is_on_disk(project_copy):
+    from mlflow import MlflowClient
+
+    speed = ("clips_per_second", "data_wait_share", "peak_memory_gb")  # in no file
+
+    def content() -> list[tuple]:
+        client = MlflowClient(f"sqlite:///{project_copy / 'mlflow.db'}")
+        runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+        return sorted(
+            (r.info.run_name, {k: v for k, v in r.data.metrics.items() if k not in speed}, r.data.params) for r in runs
+        )
+
+    before = content()
+    (project_copy / "mlflow.db").unlink()
+    for _ in range(2):  # a second time adds nothing
+        run([sys.executable, "-m", "pipelines.tracking.run_records"], project_copy)
+    after = content()
+    assert [name for name, *_ in after] == [name for name, *_ in before]
+    for (name, metrics, params), (_, old, old_params) in zip(after, before, strict=True):
+        assert params == old_params, name
+        assert metrics == pytest.approx(old), name
+
+
+@pytest.mark.parametrize("guide", ["tuning", "comparing"])
+def test_commands_of_a_guide_on_a_finished_run_run(guide, project_copy):
+    params = project_copy / "params.yaml"  # the search must have something to change, whichever trial won by chance
+    params.write_text(params.read_text().replace("0.001}", "0.0011}", 1))
+    run(["bash", "-c", script(guide, {})], project_copy, timeout=850, SSVOS_WORKERS="0")
+    if guide == "tuning":
+        adopted = (project_copy / "params.yaml").read_text()
+        assert "trial" in adopted.split("adopted:")[1].splitlines()[0]
+
+
+def test_the_cluster_saw_nothing_of_the_project(project, address):
+    """What the other tests of the pipeline stand on."""
+    if not can_hide():
+        pytest.skip("no mount namespaces here: the folder could not be hidden")
+    look = f"""
+import ray
+ray.init(address="{address}", log_to_driver=False, logging_level="ERROR")
+@ray.remote
+def seen():
+    import os
+    return os.listdir("{project.parent}")
+print(ray.get(seen.remote()))
+"""
+    assert run([sys.executable, "-c", look], project, **OPEN).stdout.splitlines()[-1] == "[]"
+
+
+def test_ray_started_here_gives_the_same_bytes_as_the_cluster(project, project_copy):
+    made = ["data/tiny/scribbles/scribbles.parquet", "runs/tiny/ours/stage1/checkpoint.pt"]
+    for name in made:
+        (project_copy / name).unlink()
+    run([sys.executable, "-m", "pipelines.scribbles"], project_copy)
+    run([sys.executable, "-m", "pipelines.train", "--variant", "ours", "--stage", "stage1"], project_copy)
+    for name in made:
+        assert (project_copy / name).read_bytes() == (project / name).read_bytes(), name
+
+
+@pytest.mark.skipif(not can_part(), reason="no network namespaces here: three machines cannot be told apart")
+@pytest.mark.skipif(not os.environ.get("SSVOS_FAULTS"), reason="minutes, on idle cores: make faults")
+def test_three_machines_that_share_an_object_store_alone_make_the_same_bytes(project, project_copy):
+    """Two of them see neither the project's folder nor its code; the pipeline runs on the first."""
+    made = ["data/tiny/scribbles/scribbles.parquet", "results/tiny/ours/val.json", "results/tiny/ours/objects.csv"]
+    made += [
+        f"runs/tiny/ours/{stage}/{name}" for stage in ("stage1", "stage2") for name in ("checkpoint.pt", "history.csv")
+    ]
+    for name in made:
+        (project_copy / name).unlink()
+    with machines(3) as cluster, object_store(cluster.address(0), 9000, cluster.within(0)) as bucket:
+        for number in (1, 2, 3):
+            hidden = [project_copy, project, PROJECT / "ssvos", PROJECT / "pipelines"] if number > 1 else []
+            cluster.start(number, hidden=hidden, **KEYS)
+        wait_for_nodes(cluster, 3, sys.executable)
+        settings = {"RAY_ADDRESS": f"{cluster.address(1)}:{PORT}", "SSVOS_STORAGE": bucket, **KEYS, **OPEN}
+        run([*cluster.within(1), "dvc", "repro", "--force", "evaluate@ours"], project_copy, **settings)
+        look = [*cluster.within(1), sys.executable, "-c", LOOK]
+        seen = json.loads(run(look, project_copy, **settings).stdout.splitlines()[-1])
+    for name in made:
+        assert (project_copy / name).read_bytes() == (project / name).read_bytes(), name
+    assert sorted(map(len, seen["folders"].values())) == [0, 0, len(list(project_copy.iterdir()))]
+    kinds = {name.rpartition("-")[2] for name in seen["inputs"]}
+    assert {"index.parquet", "scribbles.parquet", "checkpoint.pt", "embedded.tar"} <= kinds
+    assert not seen["resume"] and not list((project_copy / "resume").glob("tiny-*"))
+
+
+# on the first machine: what each node sees of the folder, and what lies in the object store
+LOOK = """
+import json, os, ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+from pipelines.cluster.storage import storage
+ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+seen = ray.remote(lambda folder: os.listdir(folder))
+ids = [node["NodeID"] for node in ray.nodes()]
+folders = {one: ray.get(seen.options(scheduling_strategy=On(one, soft=False)).remote(os.getcwd())) for one in ids}
+there = {kind: [str(place) for place in (storage() / kind).glob("*")] for kind in ("inputs", "resume")}
+print(json.dumps({"folders": folders} | there))
+"""
+
+
+def test_commands_of_the_cluster_guide_run(address, project_copy):
+    done = run(["bash", "-c", script("cluster", {"127.0.0.1:6379": address})], project_copy, timeout=850, **OPEN)
+    assert "Running stage 'train_stage1@ours'" in done.stdout
+
+
+def test_an_address_where_nobody_listens_is_one_line(project_copy):
+    nobody = f"127.0.0.1:{free_port()}"
+    done = run([sys.executable, "-m", "pipelines.scribbles"], project_copy, check=False, RAY_ADDRESS=nobody)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and f"RAY_ADDRESS {nobody}: no cluster answers there" in done.stderr
