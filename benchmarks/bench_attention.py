@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 from ssvos.config import AttentionConfig, BackboneConfig
 from ssvos.device import choose_device
 from ssvos.models.attention import ScribbleAttention, gather_strokes
-from ssvos.models.attention_variants import RIVALS, NonLocal
+from ssvos.models.attention_variants import ATTENTION_VARIANTS, NonLocal
 from ssvos.models.backbone import ResNet
 
 STRIDE = 16
@@ -80,7 +80,7 @@ def make_cases(args: argparse.Namespace, device: torch.device) -> dict[str, Case
         return scribble(x.index_select(0, owner), strokes._replace(features=features))
 
     cases = {"scribble": Case(scribble, x.requires_grad_(), strokes.features.requires_grad_(), call=each_object)}
-    for name, kind in (RIVALS | {"non_local_explicit": ExplicitNonLocal}).items():
+    for name, kind in (ATTENTION_VARIANTS | {"non_local_explicit": ExplicitNonLocal}).items():
         cases[name] = Case(kind(args.channels, AttentionConfig()).to(device), x)
         if name.startswith("non_local"):
             cases[name].module.load_state_dict(scribble.state_dict())

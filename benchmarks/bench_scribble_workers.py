@@ -50,13 +50,13 @@ def seconds(root: str, frames: int, workers: int, told) -> None:
     """In a process of its own: Ray with so many CPUs."""
     import ray
 
-    from pipelines.cluster.worker_inputs import Parcel
+    from pipelines.cluster.worker_inputs import PackedInputs
     from pipelines.scribbles import simulate
     from ssvos.config import ScribbleConfig
 
     cv2.setNumThreads(1)
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    parcel, table = Parcel({"index": root}, {"made": root}), index_of(Path(root), frames)
+    parcel, table = PackedInputs({"index": root}, {"made": root}), index_of(Path(root), frames)
     simulate(table.slice(0, frames // 10), parcel, ScribbleConfig())
     start = time.perf_counter()
     made = simulate(table, parcel, ScribbleConfig())

@@ -28,7 +28,7 @@ FRAMES = (
     "3 objects, shared keys",
     "1 object, in chunks",
 )
-RIVALS = ("scribble", "non_local", "criss_cross", "point_wise", "non_local_explicit")
+ATTENTION_VARIANTS = ("scribble", "non_local", "criss_cross", "point_wise", "non_local_explicit")
 
 
 def read(folder: Path, name: str) -> dict:
@@ -130,7 +130,7 @@ def attention(folder: Path) -> str:
             *(f"{modules[name][run]['ms']} ms" for run in ("forward", "forward_backward")),
             f"{modules[name]['forward_backward']['peak_mib']} MiB",
         )
-        for name in RIVALS
+        for name in ATTENTION_VARIANTS
         if name in modules
     ]
     return lines(("module", "forward", "forward and backward", "peak memory of both"), rows)

@@ -1,4 +1,4 @@
-"""Stage `yardsticks`: what the judged videos give without any training; beside them a model has to stand."""
+"""Stage `baselines`: what the judged videos give without any training; beside them a model has to stand."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +7,15 @@ import numpy as np
 
 from pipelines.cluster.ray_cluster import cluster, quiet_data
 from pipelines.cluster.worker_inputs import pack, unpack
-from pipelines.evaluation_scores import COLUMNS, count_videos, csv_text, figures, frame_rows, score_answers
-from pipelines.evaluation_set import METHODS, judged_videos, late_objects, mask_folder, write_masks
+from pipelines.evaluation_scores import COLUMNS, count_videos, csv_text, figures, frame_rows, score_predictions
+from pipelines.evaluation_set import METHODS, evaluation_videos, late_objects, mask_folder, write_masks
 from pipelines.params import Layout, read_params, write_json
-from pipelines.stage import no_arguments, run_stage, tracked
+from pipelines.stage import no_arguments, run_stage
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.run_records import Records
 from ssvos.config import Config
 from ssvos.files import write_text
+from ssvos.progress import progress_bar
 from ssvos.training.trainer import first_network
 
 
@@ -24,20 +25,20 @@ def main() -> None:
     config = params.base
     tracking.connect()
     layout = Layout(config.data.name)
-    out = Path("predictions") / layout.name / "yardsticks"
+    out = Path("predictions") / layout.name / "baselines"
     first_network(config)  # weights that are not there are found before any worker starts
     with cluster():
         _answer_all(config, layout, out)
         answers = {name: out / name for name in METHODS if (out / name).is_dir()}
-        with tracked("scoring videos", len(answers) * count_videos(layout)) as advance:
-            videos = score_answers(config, layout, answers, advance)
+        with progress_bar("scoring videos", len(answers) * count_videos(layout)) as advance:
+            videos = score_predictions(config, layout, answers, advance)
     scores = {name: figures(config, layout, own) for name, own in videos.items()}
     result = {name: {source: _brief(one) for source, one in scores.get(name, {}).items()} for name in METHODS}
-    write_json(layout.yardsticks, result)
+    write_json(layout.baselines, result)
     rows = [{"answer": name} | row for name, own in videos.items() for row in frame_rows(own)]
-    write_text(layout.yardstick_frames, csv_text(rows, ("answer", *COLUMNS)))
-    tracking.write(Records.read(params, layout).yardsticks())
-    print(f"{layout.yardsticks}: " + ", ".join(METHODS))
+    write_text(layout.baseline_frames, csv_text(rows, ("answer", *COLUMNS)))
+    tracking.write(Records.read(params, layout).baselines())
+    print(f"{layout.baselines}: " + ", ".join(METHODS))
 
 
 def _brief(scores: dict) -> dict:
@@ -46,12 +47,12 @@ def _brief(scores: dict) -> dict:
 
 def _answer_all(config: Config, layout: Layout, out: Path) -> None:
     data = quiet_data()
-    count = len(judged_videos(layout.index))
+    count = len(evaluation_videos(layout.index))
     job = {"config": config.model_dump(mode="json"), "parcel": pack(config, layout)}
     items = [{"video": k, "method": method} for k in range(count) for method in METHODS]
     videos = data.from_items(items, override_num_blocks=count)
     answers = videos.map(_answer, fn_kwargs={"job": job}, num_cpus=1)
-    with tracked("answering without training", len(items)) as advance:
+    with progress_bar("answering without training", len(items)) as advance:
         for row in answers.iter_rows():
             if row["names"] is not None:
                 write_masks(out / row["method"] / row["sequence"], row["names"], row["masks"])
@@ -68,7 +69,7 @@ def _answer(row: dict, job: dict) -> dict:
 
     cv2.setNumThreads(1)
     config, inputs = Config.model_validate(job["config"]), unpack(job["parcel"])
-    video = judged_videos(inputs.index)[row["video"]]
+    video = evaluation_videos(inputs.index)[row["video"]]
     root, method = inputs.roots[video.dataset], row["method"]
     answer = {"method": method, "sequence": video.sequence, "names": None, "masks": None}
     if method == "copied" and mask_folder(video, root) is None:
@@ -81,7 +82,7 @@ def _answer(row: dict, job: dict) -> dict:
 def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, np.ndarray]) -> Iterator[np.ndarray]:
     import torch
 
-    from ssvos.baselines import trivial as yardsticks
+    from ssvos.baselines import trivial as baselines
     from ssvos.data.clip_sources import read_frame
     from ssvos.inference.segmenter import segment
     from ssvos.labels import read_labels
@@ -95,15 +96,15 @@ def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, 
         yield from segment(first_network(config), frames, scribbles, size)
         return
     if method == "empty":
-        yield from yardsticks.empty(scribbles[start], count)
+        yield from baselines.empty(scribbles[start], count)
         return
     # before its first object a video has nothing to copy or to carry
-    yield from yardsticks.empty(scribbles[start], start)
+    yield from baselines.empty(scribbles[start], start)
     if method == "copied":
-        yield from yardsticks.copy_first(read_labels(root / video.frames[start].mask_path), count - start)
+        yield from baselines.copy_first(read_labels(root / video.frames[start].mask_path), count - start)
     else:
         later = (frame for k, frame in enumerate(frames) if k >= start)
-        yield from yardsticks.grabcut_flow(later, scribbles[start])
+        yield from baselines.grabcut_flow(later, scribbles[start])
 
 
 if __name__ == "__main__":

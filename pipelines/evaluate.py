@@ -2,13 +2,14 @@
 
 import argparse
 
-from pipelines.evaluation_scores import COLUMNS, count_videos, csv_text, figures, frame_rows, score_answers, workers
+from pipelines.evaluation_scores import COLUMNS, count_videos, csv_text, figures, frame_rows, score_predictions, workers
 from pipelines.params import Layout, read_params, write_json
-from pipelines.stage import run_stage, tracked
+from pipelines.stage import run_stage
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.run_records import Records, write_evaluation
 from ssvos.files import write_text
 from ssvos.models.checkpoint import file_digest, load_checkpoint
+from ssvos.progress import progress_bar
 
 _BRIEF = ("protocol", "global", "visibility")
 
@@ -26,8 +27,8 @@ def main() -> None:
     if not masks.is_dir():
         raise FileNotFoundError(f"{masks}: no masks to score; `dvc repro predict@{args.variant}` makes them")
     about = load_checkpoint(checkpoint)[1].about
-    with workers(layout), tracked("scoring videos", count_videos(layout)) as advance:
-        videos = score_answers(config, layout, {args.variant: masks}, advance)[args.variant]
+    with workers(layout), progress_bar("scoring videos", count_videos(layout)) as advance:
+        videos = score_predictions(config, layout, {args.variant: masks}, advance)[args.variant]
     scores = figures(config, layout, videos)
     result = {
         "data": layout.name,

@@ -15,8 +15,8 @@ import numpy as np
 from pipelines.cluster.ray_cluster import asked_workers, cluster, quiet_data
 from pipelines.cluster.worker_inputs import pack, unpack
 from pipelines.evaluation_set import (
+    evaluation_videos,
     is_scorable,
-    judged_videos,
     mask_folder,
     score_video,
     sources_of,
@@ -42,11 +42,11 @@ class ScoredVideo:
 
 
 def workers(layout: Layout) -> AbstractContextManager[None]:
-    """What `score_answers` runs in: a cluster; nothing where SSVOS_WORKERS=0 keeps the work here, or there is none."""
+    """The context of `score_predictions`: a cluster, or nothing where SSVOS_WORKERS=0 or no video is left to score."""
     return nullcontext() if asked_workers() == 0 or not count_videos(layout) else cluster()
 
 
-def score_answers(
+def score_predictions(
     config: Config, layout: Layout, answers: Mapping[str, Path], advance: Callable[[], None]
 ) -> dict[str, list[ScoredVideo]]:
     """Scores of <sequence>/<frame>.png under the folder of each answer, in the order of the index; inside `workers`.
@@ -64,12 +64,12 @@ def score_answers(
 
 def count_videos(layout: Layout) -> int:
     """How many of the judged videos have masks to be scored by."""
-    return sum(map(is_scorable, judged_videos(layout.index)))
+    return sum(map(is_scorable, evaluation_videos(layout.index)))
 
 
 def _items(layout: Layout, answers: Mapping[str, Path]) -> Iterator[dict]:
     """The masks travel along: the workers' nodes need not see their folders."""
-    videos = [(k, video) for k, video in enumerate(judged_videos(layout.index)) if is_scorable(video)]
+    videos = [(k, video) for k, video in enumerate(evaluation_videos(layout.index)) if is_scorable(video)]
     pairs = [(name, folder, *video) for name, folder in answers.items() for video in videos]
     for item, (name, folder, k, video) in enumerate(pairs):
         paths = [folder / video.sequence / f"{frame.name}.png" for frame in video.frames if frame.mask_path]
@@ -99,7 +99,7 @@ def _score_alone(row: dict, job: dict) -> dict:
 def _score(row: dict, job: dict) -> dict:
     """A video's scores, pickled. Of a fault the message names the file where it lies for the stage."""
     config, inputs = Config.model_validate(job["config"]), unpack(job["parcel"])
-    video = judged_videos(inputs.index)[row["video"]]
+    video = evaluation_videos(inputs.index)[row["video"]]
     root = inputs.roots[video.dataset]
     with tempfile.TemporaryDirectory(prefix="ssvos-score-") as place:
         write_masks(Path(place) / video.sequence, row["names"], row["masks"])

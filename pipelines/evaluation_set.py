@@ -1,4 +1,4 @@
-"""What prediction, evaluation and yardsticks share: the judged videos, where their masks lie, and their scores."""
+"""What prediction, evaluation and baselines share: the judged videos, where their masks lie, and their scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -26,7 +26,7 @@ METHODS = {
 }
 
 
-def judged_videos(index: Path) -> list[IndexedVideo]:
+def evaluation_videos(index: Path) -> list[IndexedVideo]:
     return [video for video in videos_of(read_index(index)) if video.split == "val"]
 
 

@@ -78,12 +78,12 @@ class Layout:
         return Path("reports") / f"{self.name}.html"
 
     @property
-    def yardsticks(self) -> Path:
-        return Path("results") / self.name / "yardsticks.json"
+    def baselines(self) -> Path:
+        return Path("results") / self.name / "baselines.json"
 
     @property
-    def yardstick_frames(self) -> Path:
-        return self.yardsticks.with_name("yardsticks-frames.csv")
+    def baseline_frames(self) -> Path:
+        return self.baselines.with_name("baselines-frames.csv")
 
     @property
     def tables(self) -> Path:

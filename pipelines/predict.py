@@ -6,13 +6,14 @@ from pathlib import Path
 
 from pipelines.cluster.ray_cluster import cluster, quiet_data
 from pipelines.cluster.worker_inputs import pack, unpack
-from pipelines.evaluation_set import judged_videos, late_objects, write_masks
+from pipelines.evaluation_set import evaluation_videos, late_objects, write_masks
 from pipelines.params import Layout, read_params, write_json
-from pipelines.stage import run_stage, tracked
+from pipelines.stage import run_stage
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.run_records import Records
 from ssvos.config import Config, PredictConfig
 from ssvos.models.checkpoint import file_digest, load_checkpoint
+from ssvos.progress import progress_bar
 from ssvos.training.trainer import first_network
 
 
@@ -42,7 +43,7 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
     import ray
 
     data = quiet_data()
-    videos = judged_videos(layout.index)
+    videos = evaluation_videos(layout.index)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cpus = int(ray.cluster_resources().get("CPU", 1))
     actors = max(1, min(len(videos), gpus or cpus))
@@ -63,7 +64,7 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
         num_gpus=1 if gpus else 0,
     )
     rows = []
-    with tracked("segmenting videos", len(videos)) as advance:
+    with progress_bar("segmenting videos", len(videos)) as advance:
         for row in results.iter_rows():
             write_masks(out / row["sequence"], row.pop("names"), row.pop("masks"))
             rows.append(row)
@@ -96,7 +97,7 @@ class _Predictor:
 
         use_threads(job["threads"])
         inputs = unpack(job["parcel"])
-        self.job, self.roots, self.videos = job, inputs.roots, judged_videos(inputs.index)
+        self.job, self.roots, self.videos = job, inputs.roots, evaluation_videos(inputs.index)
         self.store = read_store(inputs.scribbles)
         network, info = load_checkpoint(inputs.checkpoint)
         self.network, self.loss = network.to(choose_device("auto")), info.loss

@@ -2,11 +2,12 @@
 
 from pipelines.evaluation_set import require_scorable
 from pipelines.params import Layout, read_params
-from pipelines.stage import no_arguments, run_stage, tracked
+from pipelines.stage import no_arguments, run_stage
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.run_records import Records
 from ssvos.data.index import write_index
 from ssvos.data.preparation import prepare, sequences_by_split
+from ssvos.progress import progress_bar
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     config = params.base
     tracking.connect()
     layout = Layout(config.data.name)
-    table = prepare(config, layout.roots(config), tracked)
+    table = prepare(config, layout.roots(config), progress_bar)
     require_scorable(config, layout, table)
     write_index(table, layout.index)
     tracking.write(Records.read(params, layout).prepare())

@@ -64,7 +64,7 @@ def render(params: Params, layout: Layout) -> str:
         digest=digest,
         parameters=_parameters(params),
         variants=list(params.variants),
-        adopted=params.base.adopted,
+        tuned_from=params.base.tuned_from,
         environment=_environment(),
     )
 

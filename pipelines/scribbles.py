@@ -6,13 +6,14 @@ import cv2
 import pyarrow as pa
 
 from pipelines.cluster.ray_cluster import cluster, quiet_data
-from pipelines.cluster.worker_inputs import Parcel, pack, unpack
+from pipelines.cluster.worker_inputs import PackedInputs, pack, unpack
 from pipelines.params import Layout, read_params, write_json
-from pipelines.stage import no_arguments, run_stage, tracked
+from pipelines.stage import no_arguments, run_stage
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.run_records import Records
 from ssvos.config import ScribbleConfig
 from ssvos.data.index import labelled_frames, read_index
+from ssvos.progress import progress_bar
 from ssvos.scribbles.quality import summarise_store
 from ssvos.scribbles.store import STORE_SCHEMA, read_store_table, scribble_row, write_store
 
@@ -36,7 +37,7 @@ def main() -> None:
     print(f"{path}: {len(table)} scribbles")
 
 
-def simulate(frames: pa.Table, parcel: Parcel, config: ScribbleConfig) -> pa.Table:
+def simulate(frames: pa.Table, parcel: PackedInputs, config: ScribbleConfig) -> pa.Table:
     """One store row for each labelled frame; a pure function of its row, so that workers and blocks do not matter."""
     import ray
 
@@ -54,7 +55,7 @@ def simulate(frames: pa.Table, parcel: Parcel, config: ScribbleConfig) -> pa.Tab
         )
     )
     tables = []
-    with tracked("scribbling", len(frames)) as advance:
+    with progress_bar("scribbling", len(frames)) as advance:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             tables.append(batch)
             advance(len(batch))
@@ -68,7 +69,7 @@ def block_rows(frames: int, cpus: int) -> int:
     return max(FEWEST_ROWS, ceil(frames / (each * cpus)))
 
 
-def _simulate_batch(batch: pa.Table, parcel: Parcel, config: dict) -> pa.Table:
+def _simulate_batch(batch: pa.Table, parcel: PackedInputs, config: dict) -> pa.Table:
     cv2.setNumThreads(1)  # the other cores have workers of their own
     settings, roots = ScribbleConfig(**config), unpack(parcel).roots
     rows = [scribble_row(row, roots[row["dataset"]], settings) for row in batch.to_pylist()]

@@ -1,12 +1,11 @@
-"""What every stage's command has: logging, progress, and bad input as one line on standard error with exit status 1."""
+"""What every stage's command has: logging, and bad input as one line on standard error with exit status 1."""
 
 import argparse
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from ssvos.data.videos import FaultyData
 from ssvos.files import explain
@@ -37,14 +36,3 @@ def run_stage(main: Callable[[], None]) -> None:
 def no_arguments(description: str) -> None:
     """For a stage that has none: --help says what it does, anything else is a usage error and not a run."""
     argparse.ArgumentParser(description=description).parse_args()
-
-
-@contextmanager
-def tracked(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """A progress bar on a terminal, nothing when piped; gives the function that advances it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count=1: progress.advance(task, count)

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from pipelines.evaluation_set import judged_videos
+from pipelines.evaluation_set import evaluation_videos
 from pipelines.params import Layout, read_params, write_json
 from pipelines.reporting.clip_table import HEADS, ClipTable, clip_tables
 from pipelines.reporting.paper_tables import BESIDE, NUMBERS, ShownTable, shown_table
@@ -32,7 +32,7 @@ def main() -> None:
 
 def write_tables(params: Params, layout: Layout) -> list[ShownTable]:
     """Write every table as Markdown and CSV, all of them as one page, and the numbers as JSON."""
-    videos = judged_videos(layout.index)
+    videos = evaluation_videos(layout.index)
     tables = [shown_table(number, params, layout, videos) for number in NUMBERS]
     clips = clip_tables(params, layout, videos)
     for table in tables:

@@ -6,21 +6,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipelines.cluster.checkpoint_actor import following, start_keeper
-from pipelines.cluster.checkpoint_store import StoredState
+from pipelines.cluster.checkpoint_actor import following, start_checkpoint_actor
+from pipelines.cluster.checkpoint_store import CheckpointStore
 from pipelines.cluster.ray_cluster import Workers, asked_workers, cluster, num_loaders, require_workers, train_workers
 from pipelines.cluster.storage import Place, put, remove_folder, require_storage, resume_folder, storage
 from pipelines.cluster.worker_inputs import pack, unpack
 from pipelines.params import Layout, flatten, read_params
-from pipelines.stage import run_stage, tracked
+from pipelines.stage import run_stage
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.run_records import Records
 from ssvos.config import Config
 from ssvos.data.index import read_index
 from ssvos.device import choose_device
+from ssvos.progress import progress_bar
 from ssvos.training.run_dir import write_run
 from ssvos.training.train_state import from_bytes, run_digest, to_bytes
-from ssvos.training.trainer import EpochReport, Progress, first_network, fit, require_clips, training_data
+from ssvos.training.trainer import EpochReport, TrainState, first_network, fit, require_clips, training_data
 
 
 def main() -> None:
@@ -36,14 +37,14 @@ def main() -> None:
     require_storage()
     tracking.connect()
     layout = Layout(config.data.name)
-    start = _start(stage.start, layout, args)
+    start = _start(stage.init_checkpoint, layout, args)
     # a checkpoint of another network, and data without a clip, are found before any worker starts
     first_network(config, start or "")
     require_clips(read_index(layout.index), config, stage, layout.scribbles / "scribbles.parquet")
     files = [layout.index, layout.scribbles / "scribbles.parquet", *([start] if start else [])]
     digest = run_digest(config, args.stage, files)
     folder = resume_folder(f"{layout.name}-{args.variant}-{args.stage}-{digest}")
-    kept = StoredState(folder / "progress.pt", digest)
+    kept = CheckpointStore(folder / "progress.pt", digest)
     resume = kept.read()
     records = Records.read(params, layout)
     run_id = _open_run(records, config, args, folder / "mlflow.run")
@@ -55,7 +56,7 @@ def main() -> None:
         "digest": digest,
         "loaders": loaders,
     }
-    with tracking.failing(run_id), tracked(job["label"], stage.epochs) as advance:
+    with tracking.failing(run_id), progress_bar(job["label"], stage.epochs) as advance:
         if asked_workers() == 0:
             job |= {"parcel": pack(config, layout, checkpoint=start)}
             progress = run_here(job, kept, resume, partial(_on_row, run_id, advance))
@@ -77,8 +78,8 @@ def _start(given: str, layout: Layout, args: argparse.Namespace) -> Path | None:
 
 
 def run(
-    job: dict, kept: StoredState, resume: Progress | None, workers: Workers, on_row: Callable[[dict, str], None]
-) -> Progress:
+    job: dict, kept: CheckpointStore, resume: TrainState | None, workers: Workers, on_row: Callable[[dict, str], None]
+) -> TrainState:
     """Train on the cluster and return the finished progress; the latest state is put into `kept`.
 
     Where all machines see it, by the worker of rank 0, else by this process.
@@ -88,7 +89,7 @@ def run(
     from ray.train.torch import TorchTrainer
 
     shared = kept if storage() else None
-    keeper = start_keeper(to_bytes(resume, kept.digest) if resume and not shared else None)
+    keeper = start_checkpoint_actor(to_bytes(resume, kept.digest) if resume and not shared else None)
     resources = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {})
     with tempfile.TemporaryDirectory(prefix="ssvos-train-") as scratch:
         trainer = TorchTrainer(
@@ -106,7 +107,9 @@ def run(
         return shared.read() if shared else from_bytes(ray.get(keeper.latest.remote()))[0]
 
 
-def run_here(job: dict, kept: StoredState, resume: Progress | None, on_row: Callable[[dict, str], None]) -> Progress:
+def run_here(
+    job: dict, kept: CheckpointStore, resume: TrainState | None, on_row: Callable[[dict, str], None]
+) -> TrainState:
     """The same loop in this process, without Ray: SSVOS_WORKERS=0, for a debugger and for very short runs."""
 
     def keep(metrics: dict[str, float], line: str, state: Callable[[], bytes] | None) -> None:
@@ -151,8 +154,8 @@ def _worker(job: dict) -> None:
 
 
 def _train(
-    job: dict, keep: Callable[[dict, str, Callable[[], bytes] | None], None], device, resume: Progress | None
-) -> Progress:
+    job: dict, keep: Callable[[dict, str, Callable[[], bytes] | None], None], device, resume: TrainState | None
+) -> TrainState:
     """One rank's training; `keep` gets each epoch's metrics, line and state, a state alone, or a line alone."""
     config, inputs = Config.model_validate(job["config"]), unpack(job["parcel"])
     stage = getattr(config.train, job["stage"])

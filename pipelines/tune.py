@@ -17,8 +17,8 @@ from pipelines.tracking.run_records import Records
 from pipelines.tuning.search_callback import Trial
 from pipelines.tuning.search_space import require_space
 from pipelines.tuning.trainable import require_trainable
-from pipelines.tuning.trial_resources import require_places
-from pipelines.tuning.trial_store import KeptTrials
+from pipelines.tuning.trial_resources import require_trial_resources
+from pipelines.tuning.trial_store import TrialStore
 from pipelines.tuning.tuner import run
 from ssvos.config import Config, parse
 from ssvos.config.variants import Params, merge
@@ -29,13 +29,13 @@ def main() -> None:
     no_arguments(__doc__)
     params = read_params()
     config = trial_config(params)
-    require_places(config.tune)
+    require_trial_resources(config.tune)
     require_storage()
     tracking.connect()
     layout = Layout(config.data.name)
     records = Records.read(params, layout)
     require_trainable(config, layout)
-    kept = KeptTrials(kept_folder(records, params, config))
+    kept = TrialStore(kept_folder(records, params, config))
     search = _search_record(records, params, config)
     parent = _open_run(search, kept)
     with tracking.failing(parent):
@@ -74,7 +74,7 @@ def kept_folder(records: Records, params: Params, config: Config) -> Path | Plac
     return resume_folder(f"{records.layout.name}-tune-{_search_record(records, params, config).tags['search']}")
 
 
-def _open_run(search: tracking.Record, kept: KeptTrials) -> str:
+def _open_run(search: tracking.Record, kept: TrialStore) -> str:
     """The parent run, the same one again after an interruption."""
     path = kept.folder / "mlflow.run"
     run_id = tracking.open_run(search, path.read_text() if path.is_file() else "")

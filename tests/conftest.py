@@ -26,13 +26,13 @@ from ssvos.config import (
     SyntheticConfig,
     TrainConfig,
 )
-from ssvos.data.clips import ClipDataset, ClipSource
+from ssvos.data.clips import ClipDataset, ClipSampler
 from ssvos.data.index import labelled_frames, write_index
 from ssvos.data.preparation import prepare, source_roots
 from ssvos.losses.joint import joint_loss
 from ssvos.models.network import Network
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
-from ssvos.training.trainer import EpochReport, Progress, TrainingData, first_network, fit, training_data
+from ssvos.training.trainer import EpochReport, TrainingData, TrainState, first_network, fit, training_data
 
 TINY_MODEL = ModelConfig(
     backbone=BackboneConfig(name="resnet18", width=8, norm="group"),
@@ -157,15 +157,15 @@ def run(
     config: Config,
     data: TrainingData,
     seed: int = 0,
-    resume: Progress | None = None,
+    resume: TrainState | None = None,
     report: Callable[[EpochReport], None] = lambda _: None,
-) -> Progress:
+) -> TrainState:
     """Fit the first stage from random weights."""
     network = first_network(config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})}))
     return fit(network, data, config, config.train.stage1, "cpu", report, resume)
 
 
-def batch_of(source: ClipSource, config: Config, count: int) -> dict[str, torch.Tensor]:
+def batch_of(source: ClipSampler, config: Config, count: int) -> dict[str, torch.Tensor]:
     """The first clips of the first epoch, stacked."""
     stage = config.train.stage1.model_copy(update={"clips_per_epoch": count})
     clips = ClipDataset(source, source.draw(stage, 0, 0), stage, config.train.augment, config.model.input_share)

@@ -163,6 +163,7 @@ GRID = {key: {"num": 3} for key in ("train.stage1.learning_rate", "loss.weight")
 PARAMS = [
     (PREPARE, loss(sigma_rbg=1.0), "params.yaml: loss.sigma_rbg: unknown key, did you mean sigma_rgb?"),
     (PREPARE, loss(zzz=1), "params.yaml: loss.zzz: unknown key, remove it"),
+    (PREPARE, lambda: edit("params.yaml", adopted=""), "params.yaml: adopted: renamed to tuned_from; use the new name"),
     (PREPARE, loss(weight="much"), "params.yaml: loss.weight: input should be a valid number, not 'much'"),
     (PREPARE, loss(weight=-1.0), "params.yaml: loss.weight: input should be greater than or equal to 0, not -1.0"),
     (PREPARE, loss(filter="latice"), "params.yaml: loss.filter: input should be 'lattice' or 'exact', not 'latice'"),
@@ -246,12 +247,16 @@ PARAMS = [
     (TUNE, space(loss__regularizer={"choices": ["none", "crf"]}), "loss.regularizer: input should be … not 'crf'"),
     (TUNE, space(**{WIDTH: {"low": 4.5, "high": 8.0}}), "model.fusion_channels: is a whole number, 4.5 to 8.0 are not"),
     (TUNE, space(loss__beta={"low": 0.1, "high": 1.0, "num": 1}), "tune.space.loss.beta: num 1 is no grid"),
-    (TUNE, tune(algorithm="grid"), "tune.space.loss.weight: a grid takes points, not a range; add num"),
-    (TUNE, tune(algorithm="grid", space=GRID), "params.yaml: tune.trials: 3, the grid has 9 points; raise it"),
-    (TUNE, tune(algorithm="pbt", space={"model.fusion_channels": {"low": 4, "high": 8}}), "cannot change while a net"),
-    (TUNE, tune(algorithm="pbt", trials=1), "params.yaml: tune.trials: a population has 2 members or more, not 1"),
-    (TUNE, tune(algorithm="pbt", perturb=2), "params.yaml: tune.perturb: 2, a trial has 2 epochs; lower it"),
-    (TUNE, tune(algorithm="pbt", workers=2), "params.yaml: tune.workers: 2, pbt trains a trial in one process"),
+    (TUNE, tune(searcher="grid"), "tune.space.loss.weight: a grid takes points, not a range; add num"),
+    (TUNE, tune(searcher="grid", space=GRID), "params.yaml: tune.trials: 3, the grid has 9 points; raise it"),
+    (TUNE, tune(searcher="pbt", space={"model.fusion_channels": {"low": 4, "high": 8}}), "cannot change while a net"),
+    (TUNE, tune(searcher="pbt", trials=1), "params.yaml: tune.trials: a population has 2 members or more, not 1"),
+    (
+        TUNE,
+        tune(searcher="pbt", perturbation_interval=2),
+        "params.yaml: tune.perturbation_interval: 2, a trial has 2 epochs; lower it",
+    ),
+    (TUNE, tune(searcher="pbt", workers=2), "params.yaml: tune.workers: 2, pbt trains a trial in one process"),
     (TUNE, tune(workers=3), "params.yaml: tune.workers: 3 cannot share a batch of 2 clips (train.stage1)"),
     (TUNE, tune(resources={"cpus": 999.0}), "params.yaml: tune.resources: 999 CPUs and 0 GPUs asked for, there are"),
     (TUNE, tune(resources={"gpus": 1.5}), "params.yaml: tune.resources: gpus 1.5 is neither a whole number"),
@@ -300,12 +305,12 @@ ROWS = "seeds: [0]\nrows: [pce, pce_sa, pce_psa, pce_nl, pce_cca, pce_ss, pce_dc
 
 
 def studied(answers: str | None = None, study: str = ROWS) -> Callable[[], None]:
-    """A study's folder; answers: what its yardsticks.json holds."""
+    """A study's folder; answers: what its baselines.json holds."""
 
     def spoil() -> None:
         write("study.yaml", study)
         if answers is not None:
-            write(f"results/{next(Path('data').glob('*/frames')).parent.name}/yardsticks.json", answers)
+            write(f"results/{next(Path('data').glob('*/frames')).parent.name}/baselines.json", answers)
 
     return spoil
 
@@ -330,14 +335,14 @@ STUDIES = [
     (PREPARE, lambda: edit("params.yaml", variants={"ours-seed1": {}}), "ours-seed1: the name means ours with seed 1"),
     (TABLE3, studied(study="seeds: [0]\nrows: [pce]\n"), "study.yaml: pce_sa: name it once, in rows, or in not_run"),
     (TABLE3, studied(study=ROWS.replace("full", "full, whole")), "study.yaml: whole: no row of the table; choose of"),
-    (TABLE3, studied(), "yardsticks.json: no such file; `dvc repro` makes it"),
-    (TABLE3, studied("{"), "yardsticks.json: not readable as JSON … makes it again"),
-    (TABLE3, studied('{"empty": {}}'), "yardsticks.json: no DAVIS-2017 scores of a single source"),
-    (TABLES, studied("[]"), "yardsticks.json: not a result (it has no scores); `dvc repro` makes it again"),
-    (TABLES, studied('{"empty": {"s": 1}}'), "yardsticks.json: not a result (s: "),
+    (TABLE3, studied(), "baselines.json: no such file; `dvc repro` makes it"),
+    (TABLE3, studied("{"), "baselines.json: not readable as JSON … makes it again"),
+    (TABLE3, studied('{"empty": {}}'), "baselines.json: no DAVIS-2017 scores of a single source"),
+    (TABLES, studied("[]"), "baselines.json: not a result (it has no scores); `dvc repro` makes it again"),
+    (TABLES, studied('{"empty": {"s": 1}}'), "baselines.json: not a result (s: "),
 ]
 CHECKPOINTS = [
-    (command, spoilt(path, spoil, start=FIRST if path == FIRST else ""), f"{path}: {words}")
+    (command, spoilt(path, spoil, init_checkpoint=FIRST if path == FIRST else ""), f"{path}: {words}")
     for words, spoil in SPOILT.items()
     for command, path in ((STAGE2, FIRST), (FIT, FIRST), (PREDICT, SECOND), (SEGMENT, "checkpoint.pt"))
     if not (command == SEGMENT and "attention" in words)  # it brings its own network
@@ -410,8 +415,8 @@ SURROUNDINGS = [
     (TUNE, server(SSVOS_STORAGE="states"), "SSVOS_STORAGE states: the path of a folder begins with /"),
     (
         TUNE,
-        lambda: (tune(algorithm="pbt", perturb=1)(), server(RAY_ADDRESS=CLOSED)()),
-        "params.yaml: tune.algorithm: pbt copies states from machine to machine; set SSVOS_STORAGE",
+        lambda: (tune(searcher="pbt", perturbation_interval=1)(), server(RAY_ADDRESS=CLOSED)()),
+        "params.yaml: tune.searcher: pbt copies states from machine to machine; set SSVOS_STORAGE",
     ),
     (STAGE1, server(SSVOS_WORKERS="two"), "SSVOS_WORKERS: 'two' is not a number of workers"),
     (STAGE1, server(SSVOS_LOADERS="-1"), "SSVOS_LOADERS: '-1' is not a number of processes"),

@@ -12,7 +12,14 @@ import pytest
 import torch
 from conftest import changed, make_network
 
-from ssvos.config import AttentionConfig, ColourConfig, LossConfig, OnlineConfig, PredictConfig, RefinementConfig
+from ssvos.config import (
+    AttentionConfig,
+    ColorModelConfig,
+    CrfRefinementConfig,
+    LossConfig,
+    PredictConfig,
+    TestTimeTrainingConfig,
+)
 from ssvos.inference.segmenter import segment
 from ssvos.losses.dense_crf import crf_energy, crf_features, regularizer
 from ssvos.losses.exact_filter import ExactFilter, exact_filter
@@ -165,9 +172,9 @@ def test_objects_side_by_side_in_steps_are_those_of_the_cpu(attention):
     "config",
     [
         PredictConfig(),
-        PredictConfig(refinement=RefinementConfig(iterations=2, weight=0.3)),
-        PredictConfig(colour=ColourConfig(weight=0.3)),
-        PredictConfig(online=OnlineConfig(steps=2)),
+        PredictConfig(crf_refinement=CrfRefinementConfig(iterations=2, weight=0.3)),
+        PredictConfig(color_model=ColorModelConfig(weight=0.3)),
+        PredictConfig(test_time_training=TestTimeTrainingConfig(steps=2)),
     ],
     ids=["plain", "refined", "coloured", "online"],
 )

@@ -14,7 +14,7 @@ STAGES = ("prepare", "scribbles", "tune", "train", "predict", "baselines", "eval
 
 # from the ground floor up; a room may import from its own floor only itself, and from every floor below
 FLOORS = (
-    ("ssvos.device", "ssvos.files"),
+    ("ssvos.device", "ssvos.files", "ssvos.progress"),
     ("ssvos.config", "ssvos.hardware", "ssvos.labels"),
     ("ssvos.baselines", "ssvos.metrics", "ssvos.models", "ssvos.scribbles", "ssvos.visualization"),
     ("ssvos.data", "ssvos.losses"),

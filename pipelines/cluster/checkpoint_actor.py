@@ -11,7 +11,7 @@ from contextlib import contextmanager
 _POLL = 1.0  # seconds
 
 
-class Keeper:
+class CheckpointActor:
     """The actor: rows that the driver has not taken yet, and the latest state as bytes."""
 
     def __init__(self, state: bytes | None):
@@ -47,13 +47,13 @@ class Keeper:
             raise OSError(self.fault)
 
 
-def start_keeper(state: bytes | None):
+def start_checkpoint_actor(state: bytes | None):
     """A keeper on the driver's own node, beside all workers' resources."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Keeper).options(num_cpus=0, scheduling_strategy=here).remote(state)
+    return ray.remote(CheckpointActor).options(num_cpus=0, scheduling_strategy=here).remote(state)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from pipelines.cluster.storage import put
 from ssvos.training.train_state import Kept
 
 
-class StoredState(Kept):
+class CheckpointStore(Kept):
     """As `Kept`, whose path may be a Place too."""
 
     def write(self, state: bytes) -> None:

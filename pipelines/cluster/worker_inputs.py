@@ -15,7 +15,7 @@ from ssvos.config import Config
 
 
 @dataclass(frozen=True)
-class Inputs:
+class WorkerInputs:
     """What workers read, as paths on their own node."""
 
     index: Path
@@ -33,14 +33,14 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """Inputs on their way: a path that every node sees, or (digest, name, where the bytes are)."""
+class PackedInputs:
+    """WorkerInputs on their way: a path that every node sees, or (digest, name, where the bytes are)."""
 
     files: dict[str, object]
     roots: dict[str, object] = field(default_factory=dict)
 
 
-def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Path | None = None) -> Parcel:
+def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Path | None = None) -> PackedInputs:
     """On the driver, inside `cluster()`. A joined cluster may not see this folder, so what lies in it travels along.
 
     Data sets elsewhere are never copied: every node must see them under the path that `data.sources` gives.
@@ -56,9 +56,9 @@ def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Pat
     roots = layout.roots(config)
     if not joined():
         absolute = {name: str(path.absolute()) for name, path in files.items()}
-        return Parcel(absolute, {name: str(root.absolute()) for name, root in roots.items()})
+        return PackedInputs(absolute, {name: str(root.absolute()) for name, root in roots.items()})
     here = Path.cwd()
-    return Parcel(
+    return PackedInputs(
         {name: _put(path.name, path.read_bytes()) for name, path in files.items()},
         {
             name: _put(f"{name}.tar", _tar(root)) if root.absolute().is_relative_to(here) else str(root)
@@ -67,7 +67,7 @@ def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Pat
     )
 
 
-def unpack(parcel: Parcel) -> Inputs:
+def unpack(parcel: PackedInputs) -> WorkerInputs:
     """On a worker: the inputs as local paths. ValueError names a data set that this node does not see."""
     files = {name: _arrive(item) for name, item in parcel.files.items()}
     roots = {name: _arrive(item) for name, item in parcel.roots.items()}
@@ -76,7 +76,9 @@ def unpack(parcel: Parcel) -> Inputs:
             raise ValueError(
                 f"{root}: not on node {os.uname().nodename}; data set {name} must be seen by every node under this path"
             )
-    return Inputs(files["index"], files.get("scribbles", Path()), roots, files.get("checkpoint"), files.get("weights"))
+    return WorkerInputs(
+        files["index"], files.get("scribbles", Path()), roots, files.get("checkpoint"), files.get("weights")
+    )
 
 
 def _put(name: str, content: bytes) -> tuple[str, str, object]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.evaluation_set import judged_videos, mask_folder
+from pipelines.evaluation_set import evaluation_videos, mask_folder
 from pipelines.params import Layout
 from pipelines.reporting.charts import Chart, scores_over_time
 from pipelines.reporting.failure_crop import PREDICTED_COLOUR, TRUE_COLOUR, failure_picture
@@ -72,13 +72,13 @@ def gallery(params: Params, layout: Layout) -> Gallery | None:
     """None where no answer has scores of single frames."""
     folders = {name: layout.predictions(name) for name in reversed(list(params.variants))}
     scores = {name: read_frames(layout.frame_scores(name)) for name in folders}
-    folders[_FLOOR] = Path("predictions") / layout.name / "yardsticks" / "grabcut_flow"
-    scores[_FLOOR] = read_frames(layout.yardstick_frames, "grabcut_flow")
+    folders[_FLOOR] = Path("predictions") / layout.name / "baselines" / "grabcut_flow"
+    scores[_FLOOR] = read_frames(layout.baseline_frames, "grabcut_flow")
     scores = {name: own for name, own in scores.items() if own}
     if not scores:
         return None
     main, roots = next(iter(scores)), layout.roots(params.base)
-    videos = {(video.dataset, video.sequence): video for video in judged_videos(layout.index)}
+    videos = {(video.dataset, video.sequence): video for video in evaluation_videos(layout.index)}
     parts = {name: over_time(own, videos) for name, own in scores.items()}
     groups = []
     for name, worst, means in _groups(scores, main):

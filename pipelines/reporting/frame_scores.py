@@ -1,4 +1,4 @@
-"""What `evaluate` and `yardsticks` wrote of every object and frame, and where in its video a frame stands."""
+"""What `evaluate` and `baselines` wrote of every object and frame, and where in its video a frame stands."""
 
 import csv
 from collections.abc import Iterable, Mapping

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.evaluation_set import evenly, judged_videos, late_objects
+from pipelines.evaluation_set import evaluation_videos, evenly, late_objects
 from pipelines.params import Layout
 from pipelines.reporting.score_table import ScoreTable
 from ssvos.config.variants import Params
@@ -60,12 +60,12 @@ def films(params: Params, layout: Layout, tables: list[ScoreTable]) -> list[Film
     roots, store = layout.roots(params.base), read_store(layout.scribbles)
     late = late_objects(params.base)
     folders = {name: layout.predictions(name) for name in reversed(list(params.variants))}
-    folders["grabcut + flow"] = Path("predictions") / layout.name / "yardsticks" / "grabcut_flow"
+    folders["grabcut + flow"] = Path("predictions") / layout.name / "baselines" / "grabcut_flow"
     scores: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in folders}
     for row in (row for table in tables for row in table.rows if row.name in folders):
         scores[row.name] |= row.videos
     found = []
-    for video, place in chosen_videos(judged_videos(layout.index), next(iter(scores.values()))):
+    for video, place in chosen_videos(evaluation_videos(layout.index), next(iter(scores.values()))):
         scribbles = starting_scribbles(video, store, late[video.dataset])
         answers = [
             (name, folder / video.sequence, scores[name].get(video.sequence)) for name, folder in folders.items()

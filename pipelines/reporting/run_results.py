@@ -75,9 +75,9 @@ def answers(
         name = f"{variant}, seeds {', '.join(map(str, results))}" if is_whole and len(scores) > 1 else variant
         missing = "" if is_whole else _missing(place, benchmark, layout, variant, has_result=bool(scores))
         found.append(Answer(place, name, variant, _TRAINED, tuple(scores) if is_whole else (), missing))
-    yardsticks = read_json(layout.yardsticks) if layout.yardsticks.is_file() else {}
+    baselines = read_json(layout.baselines) if layout.baselines.is_file() else {}
     for method in METHODS:
-        scores = _scores(layout.yardsticks, yardsticks.get(method, {}), place.source, measures)
+        scores = _scores(layout.baselines, baselines.get(method, {}), place.source, measures)
         name = f"without training: {method.replace('_', ' + ')}"
         found.append(Answer(place, name, "", _GIVEN.get(method, _UNTRAINED), (scores,) if scores else (), NOT_RUN))
     return found
@@ -97,7 +97,7 @@ def _missing(place: Place, benchmark: Benchmark, layout: Layout, variant: str, h
 def _results(variant: str, params: Params, layout: Layout) -> dict[int, tuple[Path, dict]]:
     """What `evaluate` wrote of a variant, and of the variant with seeds of their own, by seed."""
     found = {}
-    for path in sorted(layout.yardsticks.parent.glob("*/val.json")):
+    for path in sorted(layout.baselines.parent.glob("*/val.json")):
         if variant_of(path.parent.name) == variant:
             result = read_json(path)
             if not isinstance(result.get("scores"), dict):

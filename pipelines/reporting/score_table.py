@@ -51,9 +51,9 @@ class ScoreTable:
 def score_tables(params: Params, layout: Layout) -> list[ScoreTable]:
     """A table for each judged source."""
     answers = [_variant(params, layout, name) for name in reversed(list(params.variants))]
-    yardsticks = json.loads(layout.yardsticks.read_text()) if layout.yardsticks.is_file() else {}
+    baselines = json.loads(layout.baselines.read_text()) if layout.baselines.is_file() else {}
     for name, about in METHODS.items():
-        answers.append((name.replace("_", " + "), about, False, yardsticks.get(name), {}))
+        answers.append((name.replace("_", " + "), about, False, baselines.get(name), {}))
     sources = [source.name for source in params.base.data.sources if source.val]
     chosen_by_loss = [name for name in params.variants if _result(layout, name).get("chosen_by", "J") != "J"]
     return [
@@ -141,7 +141,7 @@ def _missing(answers: list[tuple], source: str, is_scored: bool) -> list[str]:
         return ["Not scored: the judged videos have no masks. The pictures are all there is to judge by."]
     for name, _, is_trained, scores, _ in answers:
         if scores is None:
-            command = f"dvc repro evaluate@{name}" if is_trained else "dvc repro yardsticks"
+            command = f"dvc repro evaluate@{name}" if is_trained else "dvc repro baselines"
             notes.append(f"{name}: not run, there is no result of it; `{command}` makes one.")
         elif source not in scores and is_scored:
             notes.append(f"{name}: not run, it needs masks of the judged videos.")

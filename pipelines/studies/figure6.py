@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.evaluation_set import evenly, judged_videos
+from pipelines.evaluation_set import evaluation_videos, evenly
 from pipelines.params import Layout, read_params
 from pipelines.stage import no_arguments, run_stage
 from pipelines.studies.study import STUDY, Study, read_study
@@ -47,7 +47,7 @@ def main() -> None:
 def write_figure(params: Params, layout: Layout) -> None:
     paper = read_table("III")
     study = read_study(STUDY, paper)
-    videos = judged_videos(layout.index)
+    videos = evaluation_videos(layout.index)
     chosen = [videos[k] for k in evenly(len(videos), _VIDEOS)]
     folders = {row: layout.predictions(name) for row, name in _shown_runs(study, layout).items()}
     rows = [[_tile(params.base, layout, video, folder) for folder in folders.values()] for video in chosen]

@@ -86,8 +86,8 @@ def scores_of(found: Mapping[int, Run]) -> Scores:
 
 def read_answers(layout: Layout) -> dict[str, dict[str, float]]:
     """Scores of the answers without training, percent, by the keys of SCORES."""
-    answers = _read(layout.yardsticks)
-    return {name: percent_scores(scores, layout.yardsticks) for name, scores in answers.items()}
+    answers = _read(layout.baselines)
+    return {name: percent_scores(scores, layout.baselines) for name, scores in answers.items()}
 
 
 def percent_scores(scores: Mapping[str, dict], path: Path) -> dict[str, float]:

@@ -81,7 +81,7 @@ def settings(paper: PaperTable, study: SettingsStudy, config: Config) -> dict[st
 def _shortened(stage: dict, share: float) -> dict[str, int]:
     batch = stage["batch_clips"]
     clips = batch * max(1, round(share * stage["clips_per_epoch"] / batch))
-    return {"clips_per_epoch": clips} | {key: round(share * stage[key]) for key in ("warmup", "ramp")}
+    return {"clips_per_epoch": clips} | {key: round(share * stage[key]) for key in ("warmup_steps", "ramp_steps")}
 
 
 def result_path(layout: Layout, name: str) -> Path:

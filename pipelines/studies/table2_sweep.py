@@ -14,19 +14,20 @@ from pathlib import Path
 from pipelines.cluster.ray_cluster import cluster
 from pipelines.cluster.worker_inputs import pack
 from pipelines.params import PARAMS, Layout, flatten, read_params, write_json
-from pipelines.stage import no_arguments, run_stage, tracked
+from pipelines.stage import no_arguments, run_stage
 from pipelines.studies.study import STUDY, read_study
 from pipelines.studies.study_table import csv_text
 from pipelines.studies.table2_grid import BASE, SettingsStudy, failure_path, result_path, settings
 from pipelines.studies.table2_trial import trial
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.run_records import Records, test_metrics, trial_record
-from pipelines.tuning.search_callback import Follower, Trial
+from pipelines.tuning.search_callback import SearchCallback, Trial
 from pipelines.tuning.trainable import STAGES, require_trainable, run_trials
 from ssvos.config import Config, read_yaml
 from ssvos.files import write_text
 from ssvos.metrics.tables import read_table
 from ssvos.models.checkpoint import file_digest
+from ssvos.progress import progress_bar
 
 _CODE = "../../"  # where this folder's dvc.yaml names the code that decides a result
 
@@ -67,7 +68,7 @@ def _digests(configs: Mapping[str, Config], records: Records, layout: Layout) ->
 
 
 def _decisive(config: Config) -> str:
-    return json.dumps(config.model_dump(mode="json", exclude={"tune", "adopted"}), sort_keys=True)
+    return json.dumps(config.model_dump(mode="json", exclude={"tune", "tuned_from"}), sort_keys=True)
 
 
 def _digest(content: list[str]) -> str:
@@ -89,7 +90,7 @@ def _run(records: Records, configs: Mapping[str, Config], digests: Mapping[str, 
     search = _search_record(records, digests)
     parent = tracking.open_run(search)
     job = {"configs": {name: config.model_dump(mode="json") for name, config in configs.items()}}
-    with tracking.failing(parent), cluster(), tracked("settings", len(configs)) as advance:
+    with tracking.failing(parent), cluster(), progress_bar("settings", len(configs)) as advance:
         job["parcel"] = pack(next(iter(configs.values())), records.layout)
         keeper = _Keeper(records.layout, search, configs, digests, parent, advance)
         run_trials(trial, job, keeper, {"run": tune.grid_search(list(configs))})
@@ -107,7 +108,7 @@ def _search_record(records: Records, digests: Mapping[str, str]) -> tracking.Rec
     return tracking.Record(name, tags, flatten(records.params.base), use, experiment=tracking.SEARCHES)
 
 
-class _Keeper(Follower):
+class _Keeper(SearchCallback):
     """Writes a run's files when its trial ends, so that an interruption loses none that has."""
 
     def __init__(self, layout: Layout, search, configs: Mapping[str, Config], digests, parent: str, advance) -> None:

@@ -4,8 +4,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from pipelines.cluster.worker_inputs import Inputs, unpack
-from pipelines.evaluation_set import is_scorable, judged_videos, late_objects, mask_folder, write_masks
+from pipelines.cluster.worker_inputs import WorkerInputs, unpack
+from pipelines.evaluation_set import evaluation_videos, is_scorable, late_objects, mask_folder, write_masks
 from pipelines.tuning.trainable import train_both
 from ssvos.config import Config
 from ssvos.data.clip_sources import read_frame
@@ -33,14 +33,14 @@ def trial(values: dict, job: dict) -> None:
     tune.report(last | {"judged": json.dumps(judge(network.to(device), config, inputs))})
 
 
-def judge(network: Network, config: Config, inputs: Inputs) -> dict:
+def judge(network: Network, config: Config, inputs: WorkerInputs) -> dict:
     """DAVIS-2017 scores of the judged videos of a study's one source: {source: {protocol, global, objects}}."""
     (source,) = config.data.sources
     store, late, root = read_store(inputs.scribbles), late_objects(config), inputs.roots[source.name]
     size = (config.predict.height or config.train.stage2.height, config.predict.width or config.train.stage2.width)
     found = {}
     with tempfile.TemporaryDirectory(prefix="ssvos-masks-") as folder:
-        for video in filter(is_scorable, judged_videos(inputs.index)):
+        for video in filter(is_scorable, evaluation_videos(inputs.index)):
             frames = (read_frame(root / frame.image_path) for frame in video.frames)
             scribbles = starting_scribbles(video, store, late[source.name])
             masks = segment(network, frames, scribbles, size, config.predict, config.loss)

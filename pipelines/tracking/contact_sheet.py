@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from pipelines.evaluation_set import evenly, judged_videos, late_objects
+from pipelines.evaluation_set import evaluation_videos, evenly, late_objects
 from pipelines.params import Layout
 from ssvos.config import Config
 from ssvos.data.clip_sources import read_frame
@@ -32,7 +32,7 @@ def contact_sheets(config: Config, layout: Layout, predictions: Path) -> dict[st
     if not (layout.scribbles / "scribbles.parquet").is_file():
         return {}
     store, roots, late = read_store(layout.scribbles), layout.roots(config), late_objects(config)
-    videos = judged_videos(layout.index)
+    videos = evaluation_videos(layout.index)
     sheets = {}
     for video in (videos[k] for k in evenly(len(videos), _VIDEOS)):
         root, masks = roots[video.dataset], predictions / video.sequence

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 _DATA = ("data.", "synthetic.")
 _SCRIBBLES = (*_DATA, "scribbles.")
-_STAGE1 = (*_SCRIBBLES, "model.", "loss.", "train.seed", "train.augment.", "train.stage1.", "adopted")
+_STAGE1 = (*_SCRIBBLES, "model.", "loss.", "train.seed", "train.augment.", "train.stage1.", "tuned_from")
 _STAGE2 = (*_STAGE1, "train.stage2.")
 _PREFIXES = {
     "prepare": _DATA,
@@ -17,7 +17,7 @@ _PREFIXES = {
     "trial": _STAGE2,
     "predict": (*_STAGE2, "predict."),
     "evaluate": ("predict.",),  # MLflow prints a run's parameters over each of its pictures; the others: its training
-    "yardsticks": (*_SCRIBBLES, "model.", "train.seed", "train.stage2.height", "train.stage2.width"),
+    "baselines": (*_SCRIBBLES, "model.", "train.seed", "train.stage2.height", "train.stage2.width"),
 }
 
 

@@ -17,7 +17,7 @@ class ScribbleSegmenter(PythonModel):
         from contextlib import contextmanager
         from pathlib import Path
 
-        from ssvos.inference.segment_video import USUAL, segment_video
+        from ssvos.inference.segment_video import DEFAULT_PREDICT, segment_video
 
         @contextmanager
         def silent(_what, _total):
@@ -25,7 +25,7 @@ class ScribbleSegmenter(PythonModel):
 
         for one in model_input:
             video, scribble, out = (Path(one[key]) for key in ("video", "scribble", "out"))
-            segment_video(video, scribble, Path(self.checkpoint), out, "auto", False, False, USUAL, silent)
+            segment_video(video, scribble, Path(self.checkpoint), out, "auto", False, False, DEFAULT_PREDICT, silent)
         return [one["out"] for one in model_input]
 
 

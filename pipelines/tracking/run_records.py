@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.params import BEST, CURVES, TRIALS, Layout, flatten, nested, read_params, typed
-from pipelines.stage import no_arguments, run_stage, tracked
+from pipelines.stage import no_arguments, run_stage
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.contact_sheet import contact_sheets
 from pipelines.tracking.mlflow_client import DataUse, Record
@@ -20,6 +20,7 @@ from ssvos.data.index import read_index
 from ssvos.data.preparation import sequences_by_split
 from ssvos.files import explain
 from ssvos.models.checkpoint import file_digest, load_checkpoint
+from ssvos.progress import progress_bar
 
 _NAMES = {"source", "object", "status"}  # columns of text
 
@@ -107,8 +108,8 @@ class Records:
             pictures={f"masks/{name}": sheet for name, sheet in sheets.items()},
         )
 
-    def yardsticks(self) -> Record:
-        result = json.loads(self.layout.yardsticks.read_text())
+    def baselines(self) -> Record:
+        result = json.loads(self.layout.baselines.read_text())
         metrics = {key: n for name, scores in result.items() for key, n in test_metrics(scores, f"{name}.").items()}
         rows = [row for name, scores in result.items() for row in score_rows(name, scores)]
         videos = [
@@ -118,8 +119,8 @@ class Records:
             for sequence, values in one.get("sequences", {}).items()
         ]
         return self.record(
-            "yardsticks",
-            self.layout.yardsticks,
+            "baselines",
+            self.layout.baselines,
             "judged",
             self.params.base,
             metrics=metrics,
@@ -261,8 +262,8 @@ def all_of(records: Records) -> Iterator[tuple[str, Callable[[], object]]]:
             yield f"{name} predict", once(records.prediction, name)
         if layout.results(name).is_file():
             yield f"{name} evaluate", lambda name=name: write_evaluation(records.evaluation(name))
-    if layout.yardsticks.is_file():
-        yield "yardsticks", once(records.yardsticks)
+    if layout.baselines.is_file():
+        yield "baselines", once(records.baselines)
     if (layout.tables / "numbers.json").is_file():
         yield "tables", once(records.tables)
     if BEST.is_file() and read_yaml(BEST)["search"]["data"] == layout.name:
@@ -285,7 +286,7 @@ def main() -> None:
     if not layout.index.is_file():
         raise FileNotFoundError(f"{layout.index}: nothing to record yet; `dvc pull` or `dvc repro` makes it")
     steps = list(all_of(Records.read(params, layout)))
-    with tracked("writing runs", len(steps)) as advance:
+    with progress_bar("writing runs", len(steps)) as advance:
         for label, write in steps:
             try:
                 write()

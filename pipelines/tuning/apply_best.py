@@ -86,7 +86,7 @@ def adopted_text(path: Path, found: dict) -> str:
     for key, value in _leaves(found["params"]):
         # a variant that overrides the parameter itself would hide the change
         _set(override if _holds(override, key) else content, key, value)
-    content["adopted"] = provenance(found)
+    content["tuned_from"] = provenance(found)
     text = StringIO()
     yaml.dump(content, text)
     _require_only_these(path, text.getvalue(), found)
@@ -99,7 +99,7 @@ def _require_only_these(path: Path, text: str, found: dict) -> None:
 
     before, after = read_params(path), params_from(YAML(typ="safe").load(text), path)
     variant, taken = found["search"]["variant"], dict(_leaves(found["params"]))
-    expected = flatten(before.variant(variant)) | taken | {"adopted": after.base.adopted}
+    expected = flatten(before.variant(variant)) | taken | {"tuned_from": after.base.tuned_from}
     wrong = [key for key, value in flatten(after.variant(variant)).items() if expected[key] != value]
     if wrong:
         raise ValueError(f"{path}: {wrong[0]} shares its value with another key by an anchor (& and *); write it out")

@@ -54,7 +54,7 @@ class Trial:
         return f"trial {self.number} of {total}  {self.status} after {len(self.history)} epochs  {result}  {values}"
 
 
-class Follower(Callback):
+class SearchCallback(Callback):
     """On the driver: writes down what the trials report. An MLflow server that goes away does not stop them: what it
     has not taken is brought by `complete_records` at the end.
 

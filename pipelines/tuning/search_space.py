@@ -18,7 +18,11 @@ _IN_A_TRIAL = ("model.", "loss.", "train.")  # the data that it reads are made b
 _WHILE_TRAINING = (
     "loss.",
     "train.augment.",
-    *(f"train.{stage}.{key}" for stage in STAGES for key in ("learning_rate", "decay", "auxiliary_weight", "max_norm")),
+    *(
+        f"train.{stage}.{key}"
+        for stage in STAGES
+        for key in ("learning_rate", "lr_decay", "auxiliary_weight", "grad_clip_norm")
+    ),
 )
 
 
@@ -29,11 +33,11 @@ def require_space(config: Config) -> None:
         where = f"{PARAMS}: tune.space.{key}"
         if key in present:
             _require_kind(where, given, present[key])
-            _require_place(where, key, config.tune.algorithm)
+            _require_place(where, key, config.tune.searcher)
         for value in given.choices or (given.low, given.high):
             # a key that is not there is named with its nearest neighbour by the models themselves
             parse(Config, merge(values, nested({key: typed_value(value, present.get(key))})), where)
-        if config.tune.algorithm == "grid" and not (given.choices or given.num):
+        if config.tune.searcher == "grid" and not (given.choices or given.num):
             raise ValueError(f"{where}: a grid takes points, not a range; add num, how many, or give choices")
     _require_budget(config)
 
@@ -62,16 +66,17 @@ def _require_budget(config: Config) -> None:
     """What the algorithm asks of the other keys of `tune`."""
     tune = config.tune
     epochs = num_epochs(config)
-    points = math.prod(len(_points(config, key)) for key in tune.space) if tune.algorithm == "grid" else 0
+    points = math.prod(len(_points(config, key)) for key in tune.space) if tune.searcher == "grid" else 0
     if points > tune.trials:
         raise ValueError(f"{PARAMS}: tune.trials: {tune.trials}, the grid has {points} points; raise it, or take fewer")
-    if tune.algorithm == "pbt" and tune.trials < 2:
+    if tune.searcher == "pbt" and tune.trials < 2:
         raise ValueError(f"{PARAMS}: tune.trials: a population has 2 members or more, not {tune.trials}; raise it")
-    if tune.algorithm == "pbt" and tune.perturb >= epochs:
+    if tune.searcher == "pbt" and tune.perturbation_interval >= epochs:
         raise ValueError(
-            f"{PARAMS}: tune.perturb: {tune.perturb}, a trial has {epochs} epochs; lower it, or add epochs"
+            f"{PARAMS}: tune.perturbation_interval: {tune.perturbation_interval}, a trial has {epochs} epochs; "
+            "lower it, or add epochs"
         )
-    if tune.algorithm == "pbt" and tune.workers:
+    if tune.searcher == "pbt" and tune.workers:
         raise ValueError(f"{PARAMS}: tune.workers: {tune.workers}, pbt trains a trial in one process; set 0")
     for name in STAGES if tune.workers else ():
         stage = getattr(config.train, name)

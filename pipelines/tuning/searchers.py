@@ -16,9 +16,9 @@ def proposing(config: Config, planned: list[dict[str, Value]], ended: list[Trial
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     tune = config.tune
-    if tune.algorithm == "tpe":
+    if tune.searcher == "tpe":
         return {"search_alg": _optuna(config, planned, ended), "num_samples": tune.trials - len(ended)}
-    if tune.algorithm == "pbt":
+    if tune.searcher == "pbt":
         first = present_values(config)
         drawn = BasicVariantGenerator(points_to_evaluate=[first] if first else None, random_state=tune.seed)
         return {"search_alg": drawn, "num_samples": tune.trials}
@@ -63,7 +63,7 @@ def ray_space(config: Config) -> dict:
     """The space as Ray Tune has it: what PBT draws of, and what planned values must lie in; Optuna has its own."""
     from ray import tune
 
-    if config.tune.algorithm == "tpe":
+    if config.tune.searcher == "tpe":
         return {}
     present, space = flatten(config), {}
     for key, given in config.tune.space.items():
@@ -83,7 +83,7 @@ def scheduling(config: Config, ended: list[Trial]):
     from pipelines.tuning.pbt import Population
 
     tune, epochs = config.tune, num_epochs(config)
-    if tune.algorithm == "pbt":
+    if tune.searcher == "pbt":
         mutations = ray_space(config)
         mutations |= {key: _choices(config, key) for key, given in tune.space.items() if given.choices}
         return Population(
@@ -91,15 +91,17 @@ def scheduling(config: Config, ended: list[Trial]):
             metric="row/holdout_score",  # as it stands now: the best so far is copied along with a member
             mode="max",
             time_attr="training_iteration",
-            perturbation_interval=tune.perturb,
+            perturbation_interval=tune.perturbation_interval,
             hyperparam_mutations=mutations,
             custom_explore_fn=partial(within, config),
             log_config=False,
         )
     if tune.scheduler == "none":
         return FIFOScheduler()
-    grace = min(tune.grace, epochs)
-    asha = ASHAScheduler(metric="score", mode="max", max_t=epochs, grace_period=grace, reduction_factor=tune.reduction)
+    grace = min(tune.grace_period, epochs)
+    asha = ASHAScheduler(
+        metric="score", mode="max", max_t=epochs, grace_period=grace, reduction_factor=tune.reduction_factor
+    )
     for trial in ended:
         _replay(asha, trial)
     return asha

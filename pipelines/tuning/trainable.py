@@ -12,14 +12,14 @@ from ray.tune import Callback
 
 from pipelines.cluster.ray_cluster import trial_resources
 from pipelines.cluster.storage import Place
-from pipelines.cluster.worker_inputs import Inputs
+from pipelines.cluster.worker_inputs import WorkerInputs
 from pipelines.params import Layout
-from pipelines.tuning.search_callback import Follower, Trial
+from pipelines.tuning.search_callback import SearchCallback, Trial
 from pipelines.tuning.search_space import STAGES
 from ssvos.config import Config
 from ssvos.data.index import read_index
 from ssvos.models.network import Network
-from ssvos.training.train_state import EpochReport, Progress
+from ssvos.training.train_state import EpochReport, TrainState
 from ssvos.training.trainer import first_network, fit, require_clips, training_data
 
 
@@ -34,7 +34,7 @@ def require_trainable(config: Config, layout: Layout) -> None:
 def run_trials(
     trial: Callable,
     job: dict,
-    follower: Follower,
+    follower: SearchCallback,
     space: dict,
     resources: dict[str, float] | None = None,
     concurrent: int | None = None,
@@ -91,7 +91,7 @@ class State:
     the rows of all epochs that led here, which a member that is copied hands on with its weights."""
 
     stage: int = 0
-    progress: Progress | None = None
+    progress: TrainState | None = None
     best: float = float("-inf")
     values: dict = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -106,12 +106,12 @@ class State:
         import torch
 
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return cls(**content | {"progress": Progress(**content["progress"])})
+        return cls(**content | {"progress": TrainState(**content["progress"])})
 
 
 def train_both(
     config: Config,
-    inputs: Inputs,
+    inputs: WorkerInputs,
     on_epoch: Callable[[dict], None],
     state: State | None = None,
     device: object = None,

@@ -14,7 +14,7 @@ _LOOKS_ON = {"cpu": 0, "memory": 1}
 
 
 @dataclass(frozen=True)
-class Places:
+class TrialResources:
     """asked: what Ray Tune reserves for a trial. cpus, gpus: of the trial, or of each of its workers."""
 
     asked: dict[str, float]
@@ -24,20 +24,20 @@ class Places:
     threads: int
 
 
-def require_places(tune: TuneConfig) -> None:
+def require_trial_resources(tune: TuneConfig) -> None:
     """ValueError, before Ray starts, for more than this machine has; what a joined cluster has is seen later."""
     import torch
 
-    if joined() and tune.algorithm == "pbt" and storage() is None:
+    if joined() and tune.searcher == "pbt" and storage() is None:
         raise ValueError(
-            f"{PARAMS}: tune.algorithm: pbt copies states from machine to machine; set SSVOS_STORAGE to where all of "
+            f"{PARAMS}: tune.searcher: pbt copies states from machine to machine; set SSVOS_STORAGE to where all of "
             "them see them"
         )
     if not joined():
         _require(tune, [(available_cpus(), torch.cuda.device_count())])
 
 
-def places(tune: TuneConfig) -> Places:
+def places(tune: TuneConfig) -> TrialResources:
     """Inside `cluster()`. ValueError at once if no node has the room: Ray itself would wait for ever."""
     import ray
 
@@ -52,7 +52,7 @@ def places(tune: TuneConfig) -> Places:
         concurrent = _room(found, sizes) // (tune.workers or 1)
         threads = max(1, int(found.cpus))
     asked = _LOOKS_ON if tune.workers else own
-    return Places(asked, concurrent, own["cpu"], own.get("gpu", 0), threads)
+    return TrialResources(asked, concurrent, own["cpu"], own.get("gpu", 0), threads)
 
 
 def _default(sizes: list[tuple[float, float]]) -> ResourcesConfig:

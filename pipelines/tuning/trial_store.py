@@ -8,7 +8,7 @@ from pipelines.cluster.storage import Place, put
 from pipelines.tuning.search_callback import Trial
 
 
-class KeptTrials:
+class TrialStore:
     """In a folder whose name carries the search's digest: another search never finds them.
 
     known: all that had been started when this was made, in order. ValueError names a file that is none of a trial.

@@ -4,7 +4,13 @@ from ssvos.config.base import Count, Fraction, FrozenConfig, Model, Name, Positi
 from ssvos.config.data import DataConfig, RichConfig, SourceConfig, SyntheticConfig
 from ssvos.config.loss import LossConfig, ProximalConfig
 from ssvos.config.model import AppearanceConfig, AttentionConfig, BackboneConfig, MemoryConfig, ModelConfig
-from ssvos.config.predict import ColourConfig, FlowConfig, OnlineConfig, PredictConfig, RefinementConfig
+from ssvos.config.predict import (
+    ColorModelConfig,
+    CrfRefinementConfig,
+    FlowConfig,
+    PredictConfig,
+    TestTimeTrainingConfig,
+)
 from ssvos.config.reading import parse, read_yaml
 from ssvos.config.root import Config, FitConfig, FitFile
 from ssvos.config.scribbles import ScribbleConfig
@@ -16,9 +22,10 @@ __all__ = [
     "AttentionConfig",
     "AugmentConfig",
     "BackboneConfig",
-    "ColourConfig",
+    "ColorModelConfig",
     "Config",
     "Count",
+    "CrfRefinementConfig",
     "DataConfig",
     "FitConfig",
     "FitFile",
@@ -30,18 +37,17 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Name",
-    "OnlineConfig",
     "Positive",
     "PredictConfig",
     "ProximalConfig",
     "RangeConfig",
-    "RefinementConfig",
     "ResourcesConfig",
     "RichConfig",
     "ScribbleConfig",
     "SourceConfig",
     "StageConfig",
     "SyntheticConfig",
+    "TestTimeTrainingConfig",
     "TrainConfig",
     "TuneConfig",
     "parse",

@@ -10,7 +10,7 @@ from ssvos.config.base import Count, Fraction, FrozenConfig, Positive
 class ProximalConfig(FrozenConfig):
     """Cross-entropy to the network's own mask refined by the dense CRF (ssvos.losses.proximal). weight 0: off.
 
-    pull, sigma_xy, sigma_rgb, iterations: as RefinementConfig's weight and the others; scale: as the loss's. bias:
+    pull, sigma_xy, sigma_rgb, iterations: as CrfRefinementConfig's weight and the others; scale: as the loss's. bias:
     taken off the object's log-odds before the mask is looked for, as `predict.foreground_bias` at the end: the band
     around an object, of which no stroke says anything, is then learnt as background where the image agrees.
     filter: `exact` keeps all pairs of pixels while a batch's mask is looked for, 5 GB for 16 frames of 72x128 on a GPU,

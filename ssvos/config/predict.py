@@ -1,6 +1,6 @@
 """Parameters of prediction: frame size and what is applied to the network's masks."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -8,19 +8,21 @@ from ssvos.config.base import Count, FrozenConfig, Positive
 from ssvos.config.train import AugmentConfig
 
 
-class OnlineConfig(FrozenConfig):
-    """Online learning from a video's own first scribble before it is segmented: `steps` of Adam on clips of
+class TestTimeTrainingConfig(FrozenConfig):
+    """Test-time training from a video's own first scribble before it is segmented: `steps` of Adam on clips of
     `clip_frames` variations of that frame, with the loss of training. 0 steps: off.
     """
+
+    __test__ = False  # its name begins with Test, and pytest must not collect it
 
     steps: Annotated[int, Field(ge=0)] = 0
     learning_rate: Positive = 1e-3
     clip_frames: Annotated[int, Field(ge=2)] = 3
     seed: int = 0
-    augment: AugmentConfig = AugmentConfig(scale_min=0.8, scale_max=1.3, rotation=15.0, colour=0.3)
+    augment: AugmentConfig = AugmentConfig(scale_min=0.8, scale_max=1.3, rotation=15.0, color=0.3)
 
 
-class RefinementConfig(FrozenConfig):
+class CrfRefinementConfig(FrozenConfig):
     """Mean-field inference of the dense CRF on every mask; the state keeps the network's own. 0 iterations: off.
 
     weight: of agreement with the pixels around, beside the network's log-probabilities. sigma_xy, sigma_rgb: (13)'s
@@ -33,7 +35,7 @@ class RefinementConfig(FrozenConfig):
     sigma_rgb: Annotated[float, Field(ge=3.0, le=255.0)] = 13.0
 
 
-class ColourConfig(FrozenConfig):
+class ColorModelConfig(FrozenConfig):
     """Colours of the objects and of the background, learnt from the frame on which objects begin, as evidence beside
     the network's (ssvos.inference.color_model). weight 0: off; 1 takes them as they are.
 
@@ -65,10 +67,16 @@ class PredictConfig(FrozenConfig):
     bias on held-out videos.
     """
 
+    renamed: ClassVar[dict[str, str]] = {
+        "refinement": "crf_refinement",
+        "colour": "color_model",
+        "online": "test_time_training",
+    }
+
     foreground_bias: float = 0.0
-    refinement: RefinementConfig = RefinementConfig()
-    colour: ColourConfig = ColourConfig()
+    crf_refinement: CrfRefinementConfig = CrfRefinementConfig()
+    color_model: ColorModelConfig = ColorModelConfig()
     flow: FlowConfig = FlowConfig()
-    online: OnlineConfig = OnlineConfig()
+    test_time_training: TestTimeTrainingConfig = TestTimeTrainingConfig()
     height: Annotated[int, Field(ge=0)] = 0
     width: Annotated[int, Field(ge=0)] = 0

@@ -4,9 +4,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from ssvos.config.base import Model
+from ssvos.config.base import FrozenConfig, Model
 
 
 def read_yaml(path: Path) -> dict:
@@ -51,10 +51,13 @@ def _causes(error: ValidationError) -> list[dict]:
     return [item for item in error.errors() if not is_consequence(item)]
 
 
-def _explain(model: type[BaseModel], item: dict) -> str:
+def _explain(model: type[FrozenConfig], item: dict) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        near = get_close_matches(str(item["loc"][-1]), _known_names(model, item["loc"][:-1]), 1)
+        owner = _model_at(model, item["loc"][:-1])
+        if owner and (present := owner.renamed.get(str(item["loc"][-1]))):
+            return f"{key}: renamed to {present}; use the new name"
+        near = get_close_matches(str(item["loc"][-1]), list(owner.model_fields) if owner else [], 1)
         return f"{key}: unknown key" + (f", did you mean {near[0]}?" if near else ", remove it")
     if item["type"] == "missing":
         return f"{key}: missing, add it"
@@ -69,17 +72,18 @@ def _explain(model: type[BaseModel], item: dict) -> str:
     return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
 
 
-def _known_names(model: type[BaseModel], place: tuple) -> list[str]:
+def _model_at(model: type[FrozenConfig], place: tuple) -> type[FrozenConfig] | None:
+    """The model of the table at a place in the parameters; None where the table has free keys."""
     for part in place:
         if not isinstance(part, str):
             continue  # the position in a list; its field named the model
         field = model.model_fields.get(part)
         inner = field and next((t for t in (field.annotation, *get_args(field.annotation)) if _is_model(t)), None)
         if not inner:
-            return []
+            return None
         model = inner
-    return list(model.model_fields)
+    return model
 
 
 def _is_model(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+    return isinstance(kind, type) and issubclass(kind, FrozenConfig)

@@ -1,6 +1,6 @@
 """All parameters of a variant, and the file of `ssvos fit`."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -15,7 +15,9 @@ from ssvos.config.tune import TuneConfig
 
 
 class Config(FrozenConfig):
-    """All parameters of one variant. adopted: which search the values come from, written when its winner is taken."""
+    """All parameters of one variant. tuned_from: the search that the values come from, if any."""
+
+    renamed: ClassVar[dict[str, str]] = {"adopted": "tuned_from"}
 
     data: DataConfig
     synthetic: SyntheticConfig = SyntheticConfig()
@@ -25,7 +27,7 @@ class Config(FrozenConfig):
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
     tune: TuneConfig = TuneConfig()
-    adopted: str = ""
+    tuned_from: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -42,15 +44,17 @@ class Config(FrozenConfig):
 class FitConfig(FrozenConfig):
     """What `ssvos fit` adds to the parameters: which stage, from what, to where. Paths count from the YAML file.
 
-    index, scribbles: Parquet made by the pipeline or an earlier fit; empty: made in `out`. start: a checkpoint whose
-    weights the stage begins with; empty: random (or the backbone's own file).
+    index, scribbles: Parquet made by the pipeline or an earlier fit; empty: made in `out`.
+    init_checkpoint: the checkpoint that the stage starts from; empty: random weights or the backbone's own file.
     """
+
+    renamed: ClassVar[dict[str, str]] = {"start": "init_checkpoint"}
 
     stage: Literal["stage1", "stage2"] = "stage1"
     out: str
     index: str = ""
     scribbles: str = ""
-    start: str = ""
+    init_checkpoint: str = ""
 
 
 class FitFile(Config):

@@ -1,6 +1,6 @@
 """Parameters of the search (Table II)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -63,25 +63,39 @@ def _table2_space() -> dict[str, RangeConfig]:
 
 
 class TuneConfig(FrozenConfig):
-    """The search (Table II): `trials` settings of the parameters in `space`, the first one the present values.
+    """The search (Table II): `trials` settings of the parameters in `space`; the first trial has the present values.
 
-    variant: whose parameters are searched. trial: overrides that make a trial cheap, as under `variants`.
-    space: dotted keys and their ranges. algorithm: `tpe` (Optuna), `random`, `grid` (all combinations, not above
-    `trials`), or `pbt`, a population of `trials` that copies its best members every `perturb` epochs. seconds: of the
-    whole search, 0 without end. workers: of a trial that is a DDP run, 0 for one process. resources: of a trial, or of
-    each of its workers; none: a GPU or a CPU. scheduler: `asha` stops weak trials, other than in `pbt`; grace: epochs
-    of both stages together before it may stop one; reduction: of the trials that reach a rung, one in so many goes on.
+    variant: the variant whose parameters are searched.
+    searcher: `tpe` (Optuna), `random`, `grid` (all combinations, at most `trials`), or `pbt` (population based).
+    scheduler: `asha` stops weak trials early; `pbt` ignores it.
+    trials: number of trials; with `pbt` the size of the population.
+    time_budget_s: seconds of the whole search; 0: no limit.
+    grace_period: epochs of both stages together before `asha` may stop a trial.
+    reduction_factor: `asha` continues one trial in so many at each rung.
+    perturbation_interval: epochs between two copies of the best members, with `pbt`.
+    workers: DDP workers of a trial; 0: one process.
+    resources: CPUs and GPUs of a trial, or of each of its workers; empty: one GPU if there is one, else one CPU.
+    trial: overrides that make a trial cheap, in the form of an entry of `variants`.
+    space: dotted parameter names and their ranges.
     """
 
+    renamed: ClassVar[dict[str, str]] = {
+        "algorithm": "searcher",
+        "seconds": "time_budget_s",
+        "grace": "grace_period",
+        "reduction": "reduction_factor",
+        "perturb": "perturbation_interval",
+    }
+
     variant: str = "ours"
-    algorithm: Literal["tpe", "random", "grid", "pbt"] = "tpe"
+    searcher: Literal["tpe", "random", "grid", "pbt"] = "tpe"
     scheduler: Literal["asha", "none"] = "asha"
     trials: Count = 16
-    seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    time_budget_s: Annotated[float, Field(ge=0.0)] = 0.0
     seed: int = 0
-    grace: Count = 2
-    reduction: Annotated[int, Field(ge=2)] = 3
-    perturb: Count = 1
+    grace_period: Count = 2
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    perturbation_interval: Count = 1
     workers: Annotated[int, Field(ge=0)] = 0
     resources: ResourcesConfig | None = None
     trial: dict[str, Any] = Field(default_factory=dict)

@@ -148,7 +148,7 @@ def draw_variation(config: AugmentConfig, rng: np.random.Generator, length: int 
     # from a generator of their own: what follows in a clip's stream stays what it is
     (later,) = rng.spawn(1)
     shear, blur = later.random(2)
-    gain = tuple(float(1.0 + config.colour * (g - 0.5)) for g in rest[2:5])
+    gain = tuple(float(1.0 + config.color * (g - 0.5)) for g in rest[2:5])
     return Variation(
         flip=bool(flip < config.flip),
         reverse=bool(reverse < config.reverse),
@@ -156,7 +156,7 @@ def draw_variation(config: AugmentConfig, rng: np.random.Generator, length: int 
         rotation=float((2 * rotation - 1) * config.rotation),
         shift=(float((2 * rest[0] - 1) * room), float((2 * rest[1] - 1) * room)),
         gain=gain,
-        offset=float(config.colour * 100 * (rest[5] - 0.5)),
+        offset=float(config.color * 100 * (rest[5] - 0.5)),
         shear=float((2 * shear - 1) * config.shear),
         blur=float(blur * config.blur) if blur * config.blur > _LEAST_BLUR else 0.0,
         cutout=tuple(_draw_cutout(config.cutout, later) for _ in range(length)) if config.cutout else (),

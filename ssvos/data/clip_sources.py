@@ -23,7 +23,7 @@ Size = tuple[int, int]  # height, width
 _SLIVER = 0.0005  # of the frame
 
 
-class Footage(Protocol):
+class ClipSource(Protocol):
     """Frames by position; each comes at the size that is asked for, labels as (H, W) uint8 of ids."""
 
     def labelled(self) -> list[int]:
@@ -46,7 +46,7 @@ class Footage(Protocol):
 
 
 @dataclass(frozen=True)
-class IndexedFootage:
+class IndexedClipSource:
     """A video of the index: its frames on disk below `root`, its scribbles in the store."""
 
     video: IndexedVideo
@@ -82,7 +82,7 @@ class Rendering(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RenderedFootage:
+class RenderedClipSource:
     """A clip rendered here and now, with scribbles simulated on its masks."""
 
     renderer: "Renderer"
@@ -127,8 +127,8 @@ class Renderer:
     scribbles: ScribbleConfig
     cache: Path | None = None
 
-    def footage(self, number: int) -> RenderedFootage:
-        return RenderedFootage(self, number)
+    def footage(self, number: int) -> RenderedClipSource:
+        return RenderedClipSource(self, number)
 
     def number(self, epoch: int, clips_per_epoch: int, drawn: int) -> int:
         """Which clip an epoch's next one is cut from, `drawn` of this source having been cut before it: no epoch sees a

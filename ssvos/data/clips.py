@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ssvos.config import AugmentConfig, StageConfig
 from ssvos.data.augment import draw_variation, split_strokes
-from ssvos.data.clip_sources import Footage, IndexedFootage, Renderers
+from ssvos.data.clip_sources import ClipSource, IndexedClipSource, Renderers
 from ssvos.data.index import IndexedVideo
 from ssvos.labels import UNLABELLED, binary_scribbles
 from ssvos.scribbles.store import ScribbleStore
@@ -41,18 +41,18 @@ class Supervision:
     scribble_every: int = 1
     dense_every: int = 0
 
-    def scribbled(self, footage: Footage) -> set[int]:
+    def scribbled(self, footage: ClipSource) -> set[int]:
         """Positions of the frames whose scribble may be used."""
         return set(footage.labelled()[:: self.scribble_every])
 
-    def dense(self, footage: Footage) -> set[int]:
+    def dense(self, footage: ClipSource) -> set[int]:
         """Positions of the frames whose target is their mask."""
         chosen = footage.labelled()[:: self.dense_every] if self.dense_every else []
         return {position for position in chosen if footage.has_mask(position)}
 
 
 @dataclass(frozen=True)
-class ClipSource:
+class ClipSampler:
     """Where clips come from: videos of the index, roots and weights of their data sets, scribbles of their frames, and
     by data set which of these frames are targets; all by their scribbles where nothing is said.
 
@@ -69,7 +69,7 @@ class ClipSource:
     def supervision_of(self, dataset: str) -> Supervision:
         return self.supervision.get(dataset, Supervision())
 
-    def footage(self, spec: ClipSpec) -> Footage:
+    def footage(self, spec: ClipSpec) -> ClipSource:
         """What a clip is cut from."""
         return self.renderers[spec.rendered].footage(spec.video) if spec.rendered else self._indexed(spec.video)
 
@@ -144,9 +144,9 @@ class ClipSource:
                 return found
         return []
 
-    def _indexed(self, video: int) -> IndexedFootage:
+    def _indexed(self, video: int) -> IndexedClipSource:
         found = self.videos[video]
-        return IndexedFootage(found, self.roots.get(found.dataset, Path()), self.scribbles)
+        return IndexedClipSource(found, self.roots.get(found.dataset, Path()), self.scribbles)
 
 
 def _strides(stage: StageConfig, epoch: int) -> range:
@@ -163,7 +163,7 @@ class ClipDataset(Dataset):
 
     def __init__(
         self,
-        source: ClipSource,
+        source: ClipSampler,
         specs: Sequence[ClipSpec],
         stage: StageConfig,
         augment: AugmentConfig,
@@ -214,7 +214,7 @@ class ClipDataset(Dataset):
         return np.sort(rng.permutation(length)[:count])
 
 
-def _followed(footage: Footage, spec: ClipSpec) -> tuple[tuple[int, ...], int]:
+def _followed(footage: ClipSource, spec: ClipSpec) -> tuple[tuple[int, ...], int]:
     """Positions and object of a rendered clip; where nothing is in sight at its start, it begins with the first frame,
     which shows all objects."""
     start = spec.positions[0] if footage.objects(spec.positions[0]) else 0

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv3d
 
-from ssvos.config import ColourConfig
+from ssvos.config import ColorModelConfig
 
 _SMOOTHING = 0.8  # bins, standard deviation
 _REACH = 3  # bins to each side that are smoothed over
 _RARE = 1e-5  # added to every bin: of a colour that was never seen nothing is known
 
 
-class ColourModel:
+class ColorModel:
     """A histogram of colours for each class, background first. The memory it takes does not grow with the video."""
 
-    def __init__(self, config: ColourConfig):
+    def __init__(self, config: ColorModelConfig):
         self.config = config
         self._histograms = torch.zeros(0, config.bins**3)
 

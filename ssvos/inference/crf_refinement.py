@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssvos.config import ColourConfig, RefinementConfig
-from ssvos.inference.color_model import ColourModel, colour_cells
+from ssvos.config import ColorModelConfig, CrfRefinementConfig
+from ssvos.inference.color_model import ColorModel, colour_cells
 from ssvos.labels import UNLABELLED
 from ssvos.losses.dense_crf import crf_features
 from ssvos.losses.mean_field import mean_field
@@ -20,14 +20,14 @@ from ssvos.losses.permutohedral import LatticeFilter
 _CLAMP = 1e-6
 
 
-class Refiner:
+class CrfRefiner:
     """Refines the masks of a video in turn: first with what colours say (ssvos.inference.color_model), then by
     mean-field inference (ssvos.losses.mean_field). What is off in both parts leaves the masks as they are.
     """
 
-    def __init__(self, refinement: RefinementConfig, colour: ColourConfig):
+    def __init__(self, refinement: CrfRefinementConfig, colour: ColorModelConfig):
         self.refinement = refinement
-        self._colours = ColourModel(colour) if colour.weight else None
+        self._colours = ColorModel(colour) if colour.weight else None
         self._num_known = 1  # classes; of the background something is always known
 
     def __call__(self, probs: Tensor, image: np.ndarray, frame: Tensor, strokes: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssvos.config import ColourConfig, FlowConfig, PredictConfig, RefinementConfig
+from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, PredictConfig
 from ssvos.data.clip_sources import read_frame
 from ssvos.data.preparation import Tracked
 from ssvos.data.validation import measure_image
@@ -25,13 +25,15 @@ _STROKE_SHARE = 5 / 480  # III-E's 5 px at 480 rows: strokes of a JSON file are 
 
 
 # what is done beside the network where nothing else is asked for: by `ssvos segment`, and by a model logged to MLflow
-USUAL = PredictConfig(
-    refinement=RefinementConfig(iterations=5), colour=ColourConfig(weight=1.0), flow=FlowConfig(weight=4.0)
+DEFAULT_PREDICT = PredictConfig(
+    crf_refinement=CrfRefinementConfig(iterations=5),
+    color_model=ColorModelConfig(weight=1.0),
+    flow=FlowConfig(weight=4.0),
 )
 
 
 @dataclass(frozen=True)
-class _Footage:
+class _VideoFrames:
     """The video: (height, width), names of its frames' masks, frames a second, and its images if it is a folder."""
 
     size: tuple[int, int]
@@ -115,7 +117,7 @@ def _frame_paths(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda p: natural_key(p.stem))
 
 
-def _open(source: Path, tracked: Tracked) -> _Footage:
+def _open(source: Path, tracked: Tracked) -> _VideoFrames:
     """Decode the whole video once."""
     if source.is_dir():
         paths = _frame_paths(source)
@@ -126,7 +128,7 @@ def _open(source: Path, tracked: Tracked) -> _Footage:
                 raise ValueError(
                     f"{path}: frame is {size[0]}x{size[1]}, the first {sizes[0][0]}x{sizes[0][1]}; resize it"
                 )
-        footage = _Footage(sizes[0], [path.stem for path in paths], 24.0, paths)
+        footage = _VideoFrames(sizes[0], [path.stem for path in paths], 24.0, paths)
     else:
         if not source.exists():
             raise FileNotFoundError(f"{source}: no such file or folder; give a folder of frames or a video file")
@@ -134,7 +136,7 @@ def _open(source: Path, tracked: Tracked) -> _Footage:
         if not count:
             raise ValueError(f"{source}: holds no frame that decodes; convert it to MP4")
         size = next(iter(read_video(source))).shape[:2]
-        footage = _Footage(size, [f"{k:05d}" for k in range(count)], rate, None)
+        footage = _VideoFrames(size, [f"{k:05d}" for k in range(count)], rate, None)
     if min(footage.size) < SMALLEST:
         height, width = footage.size
         raise ValueError(
@@ -155,7 +157,7 @@ def _size(path: Path, advance: Callable[[], None]) -> tuple[int, int]:
     return (width, height) if orientation >= 5 else (height, width)  # OpenCV turns it
 
 
-def _read_strokes(path: Path, footage: _Footage) -> tuple[int, np.ndarray]:
+def _read_strokes(path: Path, footage: _VideoFrames) -> tuple[int, np.ndarray]:
     """(number of the frame the scribble is on, labels)."""
     size, count = footage.size, len(footage.names)
     if path.suffix.lower() == ".json":

@@ -11,8 +11,8 @@ from ssvos.baselines.grabcut_flow import GrabCutFlow, with_flow
 from ssvos.config import LossConfig, PredictConfig
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.index import IndexedVideo
-from ssvos.inference.crf_refinement import Refiner
-from ssvos.inference.test_time_training import learn_online
+from ssvos.inference.crf_refinement import CrfRefiner
+from ssvos.inference.test_time_training import train_at_test_time
 from ssvos.labels import BACKGROUND, UNLABELLED, binary_scribbles, object_ids
 from ssvos.models.network import Network, State, Trunk
 
@@ -51,7 +51,7 @@ class VideoSegmenter:
     ):
         self.network, self.size, self.config, self.loss = network.eval(), size, config, loss
         self.device = next(network.parameters()).device
-        self._refined = Refiner(self.config.refinement, self.config.colour)
+        self._refined = CrfRefiner(self.config.crf_refinement, self.config.color_model)
         self._carried = GrabCutFlow() if self.config.flow.weight else None
         self._groups: list[tuple[tuple[int, ...], State]] = []
 
@@ -66,9 +66,11 @@ class VideoSegmenter:
         small = resize_frame(frame, *inner)
         if scribble is not None:
             scribble = resize_scribble(scribble, *inner)
-            if self.config.online.steps and not self._groups and object_ids(scribble):
+            if self.config.test_time_training.steps and not self._groups and object_ids(scribble):
                 # objects that come later are not learnt: the state of the earlier ones is this network's
-                self.network = learn_online(self.network, small, scribble, self.config.online, self.loss)
+                self.network = train_at_test_time(
+                    self.network, small, scribble, self.config.test_time_training, self.loss
+                )
         tensor = torch.from_numpy(np.ascontiguousarray(small)).to(self.device).permute(2, 0, 1)[None].float() / 255
         trunk = self.network.encode(tensor)
         if scribble is not None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from ssvos.config import LossConfig, OnlineConfig
+from ssvos.config import LossConfig, TestTimeTrainingConfig
 from ssvos.data.augment import draw_variation, split_strokes
 from ssvos.labels import binary_scribbles, object_ids
 from ssvos.losses.joint import joint_loss
@@ -22,8 +22,8 @@ from ssvos.models.network import Network
 _MAX_NORM = 1.0
 
 
-def learn_online(
-    network: Network, frame: np.ndarray, scribble: np.ndarray, config: OnlineConfig, loss: LossConfig
+def train_at_test_time(
+    network: Network, frame: np.ndarray, scribble: np.ndarray, config: TestTimeTrainingConfig, loss: LossConfig
 ) -> Network:
     """A copy of the network that has learnt from one frame, all its objects together; the network itself is unchanged.
 
@@ -44,7 +44,7 @@ def learn_online(
             prediction = learner(frames, given)
             total = joint_loss(prediction, frames, target, loss, auxiliary_weight=0.0).total
             if not total.isfinite():
-                raise FloatingPointError("predict.online: the loss is not finite; lower its learning_rate")
+                raise FloatingPointError("predict.test_time_training: the loss is not finite; lower its learning_rate")
             total.backward()
             clip_grad_norm_(weights, _MAX_NORM)
             optimizer.step()
@@ -55,7 +55,7 @@ def _draw(
     frame: np.ndarray,
     scribble: np.ndarray,
     ids: Sequence[int],
-    config: OnlineConfig,
+    config: TestTimeTrainingConfig,
     share: float,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -138,4 +138,4 @@ def relative_offsets(rows: int, columns: int) -> Tensor:
     return down * (2 * columns - 1) + right
 
 
-RIVALS = {"non_local": NonLocal, "criss_cross": CrissCross, "point_wise": PointWise}
+ATTENTION_VARIANTS = {"non_local": NonLocal, "criss_cross": CrissCross, "point_wise": PointWise}

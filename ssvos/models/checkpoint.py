@@ -14,7 +14,7 @@ from ssvos.config import LossConfig, ModelConfig
 from ssvos.files import write_bytes
 from ssvos.models.network import Network
 
-PACKAGED = Path(__file__).parents[1] / "weights" / "rendered.pt"  # docs/model-card.md
+BUNDLED = Path(__file__).parents[1] / "weights" / "rendered.pt"  # docs/model-card.md
 _FORMAT = "ssvos-checkpoint-1"
 
 

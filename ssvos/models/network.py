@@ -13,7 +13,7 @@ from ssvos.labels import UNLABELLED
 from ssvos.models import winograd
 from ssvos.models.appearance import Appearance, Gaussians
 from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
-from ssvos.models.attention_variants import RIVALS
+from ssvos.models.attention_variants import ATTENTION_VARIANTS
 from ssvos.models.backbone import IMAGENET_MEAN, IMAGENET_STD, ResNet, Trunk, load_published
 from ssvos.models.decoder import Fusion, Upsampling
 from ssvos.models.loop_conv import LoopConv, unrolled
@@ -22,7 +22,7 @@ from ssvos.models.propagation import Propagation
 
 STRIDE = 16  # frames are padded to its multiples
 _FINE_STRIDE = 4  # of layer1's features
-_ATTENTIONS = {"scribble": ScribbleAttention, **RIVALS}
+_ATTENTIONS = {"scribble": ScribbleAttention, **ATTENTION_VARIANTS}
 
 
 class ClipPrediction(NamedTuple):

@@ -18,7 +18,7 @@ STAGES = ("stage1", "stage2")
 _ASSUMED_SIZE, _ASSUMED_OBJECTS = (480, 854), 2  # of videos that are not there yet
 # Seconds around the work of a stage, measured on two CPU cores: starting Ray, PyTorch and MLflow, writing, DVC itself.
 _START_TRAINING, _START_SEARCH, _START_MASKS, _START_SCORES, _START_REST = 38.0, 30.0, 18.0, 6.0, 58.0
-# Seconds a megapixel of the videos' own frames takes on one core: checking it, scribbling it, a yardstick's mask of an
+# Seconds a megapixel of the videos' own frames takes on one core: checking it, scribbling it, a baseline's mask of an
 # object on it, scoring that of one variant.
 _CHECKING, _SCRIBBLING, _YARDSTICK, _SCORING = 0.03, 0.04, 0.6, 0.03
 _RENDERING = 0.3  # of the embedded data set
@@ -123,7 +123,7 @@ def make_plan(
         search=_search_seconds(params, variants, machine, workers, sources),
         rest=_rest_seconds(sources, machine, len(variants)),
         checkpoints=_COPIES * len(STAGES) * sum(state),
-        # beside the variants' own masks those of four yardsticks
+        # beside the variants' own masks those of four baselines
         masks=(_COPIES - 1) * _MASK_BYTES * judged * (len(variants) + 4),
     )
 
@@ -200,7 +200,7 @@ class _Costs:
         """Peak bytes of one worker."""
         px = _at_once(stage) // workers * stage.height * stage.width
         tensors = self.probe.step_bytes(px, stage.clip_frames, self._regularized(stage))
-        tensors += self.probe.state_bytes(stage.average > 0, workers > 1)
+        tensors += self.probe.state_bytes(stage.ema_decay > 0, workers > 1)
         return _GPU_OVERHEAD * tensors + _GPU_CONTEXT if on_gpu else _CPU_OVERHEAD * tensors + self.probe.resting
 
     def masks(self) -> float:
@@ -210,8 +210,8 @@ class _Costs:
         workers = max(1, min(len(videos), self.machine.num_gpus or self.machine.cpus))
         frame = self.probe.segmenting.at(px) + self.probe.refining.at(px) + self._reading(stage)
         # every object has a clip of its own in a step, and the loss is taken on all its frames
-        length, objects = given.online.clip_frames, max(1, round(_objects(self.sources)))
-        learning = given.online.steps * objects * self.probe.step_seconds(px, length, length)
+        length, objects = given.test_time_training.clip_frames, max(1, round(_objects(self.sources)))
+        learning = given.test_time_training.steps * objects * self.probe.step_seconds(px, length, length)
         return (sum(videos) * frame + len(videos) * learning) / workers
 
     def _regularized(self, stage: StageConfig) -> int:
@@ -254,7 +254,7 @@ def _search_seconds(
 
 
 def _rest_seconds(sources: Sequence[SourceCounts] | None, machine: Machine, num_variants: int) -> float:
-    """Checking, scribbles, yardsticks, scores, and all stages' starts but the search's."""
+    """Checking, scribbles, baselines, scores, and all stages' starts but the search's."""
     starts = num_variants * (len(STAGES) * _START_TRAINING + _START_MASKS + _START_SCORES) + _START_REST
     work = 0.0
     for source in sources or ():

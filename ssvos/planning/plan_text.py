@@ -114,7 +114,7 @@ def _table(plan: RunPlan) -> list[tuple[str, str]]:
 
 def _totals(plan: RunPlan) -> list[tuple[str, str]]:
     trials = plan.params.base.tune.trials
-    rest = "checks, scribbles, yardsticks, scores, starting it all"
+    rest = "checks, scribbles, baselines, scores, starting it all"
     total = f"about {duration(plan.seconds)}"
     if plan.sources is None:
         total += ", without held-out scoring, masks, scribbles and scores, which are " + _UNKNOWN

@@ -243,7 +243,7 @@ def write_params(values: dict, path: Path, origin: str) -> str:
     body = OmegaConf.to_yaml(OmegaConf.create(values))
     text = (
         f"# {origin}, written by `ssvos plan --write` (content {_digest(body)}).\n"
-        f"# Every key: ssvos/config.py. Presets: docs/presets.md.\n{body}"
+        f"# Every key: ssvos/config. Presets: docs/presets.md.\n{body}"
     )
     current = path.read_text(encoding="utf-8") if path.is_file() else ""
     if current == text:

@@ -16,7 +16,7 @@ from ssvos.baselines.grabcut_flow import GrabCutFlow
 from ssvos.config import AugmentConfig, Config, LossConfig
 from ssvos.data.augment import draw_variation, resize_frame, resize_scribble
 from ssvos.hardware import resident_bytes
-from ssvos.inference.crf_refinement import Refiner
+from ssvos.inference.crf_refinement import CrfRefiner
 from ssvos.inference.segmenter import segment
 from ssvos.labels import UNLABELLED, decode_labels, encode_labels
 from ssvos.losses.dense_crf import regularizer
@@ -279,12 +279,12 @@ def _refining_seconds(
         carried, frames = GrabCutFlow(), smooth_frames(source)
         carried(frames[0], strokes(source, objects))
         carrying = _seconds(lambda: carried(frames[1]), device)
-    if not (predict.refinement.iterations or predict.colour.weight):
+    if not (predict.crf_refinement.iterations or predict.color_model.weight):
         return carrying
     image = smooth_frames(size)[0]
     frame = torch.from_numpy(image)[None].to(device).permute(0, 3, 1, 2).float() / 255
     probs = torch.full((objects + 1, *size), 1 / (objects + 1), device=device)
-    refined = Refiner(predict.refinement, predict.colour)
+    refined = CrfRefiner(predict.crf_refinement, predict.color_model)
     refined(probs, image, frame, torch.full(size, UNLABELLED, dtype=torch.uint8, device=device))
     return carrying + _seconds(lambda: refined(probs, image, frame), device)
 

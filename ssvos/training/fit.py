@@ -12,7 +12,7 @@ from ssvos.device import choose_device, require_precision
 from ssvos.files import require_writable
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
 from ssvos.training.run_dir import write_run
-from ssvos.training.train_state import EpochReport, Kept, Progress, run_digest, to_bytes
+from ssvos.training.train_state import EpochReport, Kept, TrainState, run_digest, to_bytes
 from ssvos.training.trainer import first_network, fit, require_clips, training_data
 
 
@@ -38,7 +38,7 @@ def fit_from_file(
     out = folder / request.out
     stage, place = getattr(config.train, request.stage), choose_device(device)
     require_precision(stage.precision, place)
-    given = request.start or stage.start
+    given = request.init_checkpoint or stage.init_checkpoint
     start = [folder / Path(given).expanduser()] if given else []
     network = first_network(config, *start)
     require_writable(out / "checkpoint.pt")
@@ -58,7 +58,7 @@ def fit_from_file(
     if resume:
         say(f"going on from {resume.place()}")
 
-    def save(progress: Progress) -> None:
+    def save(progress: TrainState) -> None:
         kept.write(to_bytes(progress, kept.digest))
 
     def report(epoch: EpochReport) -> None:

@@ -26,7 +26,7 @@ def pack_from_file(path: Path, out: Path, height: int, quality: int, tracked: Tr
     request, config = read_fit_file(path)
     places = _places(config)
     base = path.parent.absolute()
-    given = request.start or getattr(config.train, request.stage).start
+    given = request.init_checkpoint or getattr(config.train, request.stage).init_checkpoint
     start = (base / Path(given).expanduser()).read_bytes() if given else b""
     with new_folder(out) as folder:
         made, listed = folder / "made", base / request.index
@@ -38,7 +38,7 @@ def pack_from_file(path: Path, out: Path, height: int, quality: int, tracked: Tr
         fit = {"stage": request.stage, "out": "run", "index": "index.parquet", "scribbles": "scribbles.parquet"}
         if start:
             write_bytes(folder / "start.pt", start)
-            fit["start"] = "start.pt"
+            fit["init_checkpoint"] = "start.pt"
         write_text(folder / "fit.yaml", _text(config, places, fit))
     return out / "fit.yaml"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from ssvos.config import Config
 from ssvos.files import write_text
 from ssvos.models.checkpoint import save_checkpoint
-from ssvos.training.trainer import Progress
+from ssvos.training.trainer import TrainState
 
 
-def write_run(out: Path, progress: Progress, config: Config, stage: str, variant: str) -> Path:
+def write_run(out: Path, progress: TrainState, config: Config, stage: str, variant: str) -> Path:
     """Write both files, each whole or not at all; returns the checkpoint's path."""
     settings = getattr(config.train, stage)
     about = {

@@ -20,13 +20,13 @@ from ssvos.models.checkpoint import file_digest
 
 log = logging.getLogger(__name__)
 # what may change between a state and the run that goes on from it
-_NOT_IN_WEIGHTS = dict.fromkeys(("predict", "tune", "adopted"), True) | {
+_NOT_IN_WEIGHTS = dict.fromkeys(("predict", "tune", "tuned_from"), True) | {
     "train": {"stage1": {"save_every"}, "stage2": {"save_every"}}
 }
 
 
 @dataclass
-class Progress:
+class TrainState:
     """What a stage carries from step to step; plain values and tensors, so that it saves and loads safely.
 
     epoch, step: epochs done, and steps done of the one begun; the clips are a function of (seed, epoch), so that this
@@ -64,7 +64,7 @@ class EpochReport:
 
     row: dict[str, float]
     speed: dict[str, float]
-    progress: Progress
+    progress: TrainState
 
     def line(self, label: str, epochs: int) -> str:
         """What a person reads while it runs."""
@@ -84,13 +84,13 @@ def run_digest(config: Config, stage: str, files: Sequence[Path]) -> str:
     return hashlib.sha256(" ".join(content).encode()).hexdigest()[:12]
 
 
-def to_bytes(progress: Progress, digest: str) -> bytes:
+def to_bytes(progress: TrainState, digest: str) -> bytes:
     buffer = io.BytesIO()
     torch.save({"digest": digest, "progress": vars(progress)}, buffer)
     return buffer.getvalue()
 
 
-def from_bytes(state: bytes) -> tuple[Progress, str]:
+def from_bytes(state: bytes) -> tuple[TrainState, str]:
     """The progress and its run's digest; ValueError for bytes that are no whole state. Nothing in them is run."""
     try:
         with zipfile.ZipFile(io.BytesIO(state)) as archive:
@@ -98,7 +98,7 @@ def from_bytes(state: bytes) -> tuple[Progress, str]:
         if broken:
             raise ValueError(f"{broken} is broken")
         content = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
-        return Progress(**content["progress"]), content["digest"]
+        return TrainState(**content["progress"]), content["digest"]
     except Exception as error:  # zipfile and torch raise many kinds for what is cut off, or another program's
         raise ValueError(type(error).__name__) from error
 
@@ -120,7 +120,7 @@ class Kept:
             os.replace(self.path, self.before)
         write_bytes(self.path, state)
 
-    def read(self) -> Progress | None:
+    def read(self) -> TrainState | None:
         """The latest whole state; a broken one is told, and removed. ValueError for that of another run."""
         for path in (self.path, self.before):
             if not path.is_file():

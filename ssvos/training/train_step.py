@@ -14,10 +14,10 @@ from ssvos.device import require_precision
 from ssvos.losses.joint import JointLoss, joint_loss
 from ssvos.models.network import Network
 from ssvos.training.distributed import mean_over_ranks, rank, world_size
-from ssvos.training.train_state import Progress
+from ssvos.training.train_state import TrainState
 
 
-class Learner:
+class TrainStep:
     """A network under training, with its optimizer, its running average if any, and the scale of its loss.
 
     say: takes a line for a person. Raises ValueError for a precision that the device has not.
@@ -29,8 +29,8 @@ class Learner:
         require_precision(stage.precision, device)
         self.network, self.config, self.stage, self.device, self.say = network.to(device), config, stage, device, say
         self.optimizer = torch.optim.Adam(_groups(network, stage.weight_decay), lr=stage.learning_rate, fused=True)
-        averaging = get_ema_multi_avg_fn(stage.average)
-        self.average = AveragedModel(network, multi_avg_fn=averaging) if stage.average else None
+        averaging = get_ema_multi_avg_fn(stage.ema_decay)
+        self.average = AveragedModel(network, multi_avg_fn=averaging) if stage.ema_decay else None
         # float16 has no room for small gradients: the loss is scaled up before, and they are scaled down after
         self.scaler = torch.amp.GradScaler(device.type, enabled=stage.precision == "float16")
         self.model = _distribute(network)
@@ -53,9 +53,9 @@ class Learner:
         terms = self._gradients(batch, share) if self._forward is self.model else self._compiled(batch, share)
         if not torch.isfinite(terms[0]):
             return terms
-        if self.stage.max_norm:
+        if self.stage.grad_clip_norm:
             self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.max_norm)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.grad_clip_norm)
             # float16's scale is made for the largest gradients to overflow now and then, and leaves such a step out
             if not self.scaler.is_enabled() and not torch.isfinite(norm):
                 terms[0] = float(norm)
@@ -96,14 +96,14 @@ class Learner:
             with nullcontext() if is_last or world_size() == 1 else self.model.no_sync():
                 found = loss_terms(self._forward, moved, loss, self.stage.auxiliary_weight, self.stage.precision)
                 terms += torch.stack([term.detach() for term in found]).double().cpu() / len(parts)
-                if self.config.train.skip_nonfinite:  # one rank must not go on where another does not
+                if self.config.train.max_skipped_batches:  # one rank must not go on where another does not
                     terms[0] += 0.0 * mean_over_ranks(terms[0])
                 if not torch.isfinite(terms[0]):
                     break
                 self.scaler.scale(found.total / len(parts)).backward()
         return terms
 
-    def store(self, progress: Progress) -> None:
+    def store(self, progress: TrainState) -> None:
         """Put into `progress` all from which `load` goes on; the optimizer's state goes on changing afterwards."""
         progress.weights = copied(self.network)
         progress.optimizer = self.optimizer.state_dict()
@@ -113,7 +113,7 @@ class Learner:
         if self.device.type == "cuda":
             progress.random["cuda"] = torch.cuda.get_rng_state(self.device)
 
-    def load(self, progress: Progress) -> None:
+    def load(self, progress: TrainState) -> None:
         self.network.load_state_dict(progress.weights)
         self.optimizer.load_state_dict(progress.optimizer)
         if self.average:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ssvos.config import Config, StageConfig
 from ssvos.data.augment import resize_scribble
 from ssvos.data.clip_sources import Renderer, read_frame, read_mask
-from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision
+from ssvos.data.clips import ClipDataset, ClipSampler, ClipSpec, Supervision
 from ssvos.data.index import IndexedVideo, read_index, videos_of
 from ssvos.device import deterministic, use_threads
 from ssvos.hardware import peak_bytes
@@ -27,8 +27,8 @@ from ssvos.models.checkpoint import difference, load_checkpoint
 from ssvos.models.network import Network
 from ssvos.scribbles.store import read_store
 from ssvos.training.distributed import mean_over_ranks, rank, world_size
-from ssvos.training.train_state import EpochReport, Progress
-from ssvos.training.train_step import Learner, copied, loss_terms
+from ssvos.training.train_state import EpochReport, TrainState
+from ssvos.training.train_step import TrainStep, copied, loss_terms
 
 log = logging.getLogger(__name__)
 _PREFETCHED = 4  # batches that each reading process is ahead
@@ -39,8 +39,8 @@ LOSS_TERMS = ("loss", *JointLoss._fields[1:])
 class TrainingData:
     """Clips to fit and held-out videos to choose by; `choose_by` is `J` where they have masks, else `loss`."""
 
-    fit: ClipSource
-    holdout: ClipSource
+    fit: ClipSampler
+    holdout: ClipSampler
     choose_by: str
 
 
@@ -58,7 +58,7 @@ def training_data(
             raise ValueError(f"{index}: no sequence of split {split!r}; prepare the data again")
         is_fit = split == "train"
         supervision, renderers = (_supervision(config), _renderers(config, cache)) if is_fit else ({}, {})
-        parts[split] = ClipSource(chosen, roots, weights, store, supervision, renderers)
+        parts[split] = ClipSampler(chosen, roots, weights, store, supervision, renderers)
     return TrainingData(parts["train"], parts["holdout"], _choose_by(parts["holdout"].videos))
 
 
@@ -96,10 +96,10 @@ def require_clips(index: pa.Table, config: Config, stage: StageConfig, scribbles
         own = [video for video in parts["train"] if video.dataset == source.name]
         if source.dense_every and not any(frame.mask_path for video in own for frame in video.frames):
             raise ValueError(f"data.sources: {source.name} has no dense mask to train on; set its dense_every to 0")
-    drawn_from = ClipSource(parts["train"], {}, weights, {}, _supervision(config), _renderers(config))
+    drawn_from = ClipSampler(parts["train"], {}, weights, {}, _supervision(config), _renderers(config))
     drawn_from.draw(stage, config.train.seed, 0)
     if _choose_by(parts["holdout"]) == "loss":
-        ClipSource(parts["holdout"], {}, weights, {}).draw(stage, config.train.seed, 0)
+        ClipSampler(parts["holdout"], {}, weights, {}).draw(stage, config.train.seed, 0)
 
 
 def first_network(config: Config, start: str | Path = "") -> Network:
@@ -120,11 +120,11 @@ def fit(
     stage: StageConfig,
     device: torch.device | str,
     report: Callable[[EpochReport], None],
-    resume: Progress | None = None,
+    resume: TrainState | None = None,
     num_loaders: int = 0,
-    save: Callable[[Progress], None] | None = None,
+    save: Callable[[TrainState], None] | None = None,
     say: Callable[[str], None] = log.warning,
-) -> Progress:
+) -> TrainState:
     """Train one stage and keep the weights of the best held-out score.
 
     In an initialised process group every rank calls this with the same arguments; a global batch is shared out by
@@ -142,9 +142,9 @@ def fit(
         )
     # gradients of a saturated softmax underflow; denormal numbers would make CPU convolutions several times slower
     torch.set_flush_denormal(True)
-    progress = resume or Progress(chosen_by=data.choose_by)
+    progress = resume or TrainState(chosen_by=data.choose_by)
     with deterministic(config.train.deterministic):
-        learner = Learner(network, config, stage, torch.device(device), say)
+        learner = TrainStep(network, config, stage, torch.device(device), say)
         if progress.weights:
             learner.load(progress)
         while progress.epoch < stage.epochs and not _exhausted(progress, stage):
@@ -156,11 +156,11 @@ def fit(
 
 
 def _train_epoch(
-    learner: Learner,
-    source: ClipSource,
-    progress: Progress,
+    learner: TrainStep,
+    source: ClipSampler,
+    progress: TrainState,
     num_loaders: int,
-    save: Callable[[Progress], None] | None,
+    save: Callable[[TrainState], None] | None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Take the steps that are left of an epoch -> its row of the history, and the speed of these steps."""
     config, stage, epoch, first = learner.config, learner.stage, progress.epoch, progress.step
@@ -175,7 +175,7 @@ def _train_epoch(
     batches = _batches(source, rest, config, stage, num_loaders, pinned)
     for step, batch in enumerate(watch.waiting(batches), first):
         taken = epoch * steps + step
-        share = min(1.0, taken / stage.ramp) if stage.ramp else 1.0
+        share = min(1.0, taken / stage.ramp_steps) if stage.ramp_steps else 1.0
         terms = learner.step(batch, _learning_rate(stage, epoch, taken), share)
         if torch.isfinite(terms[0]):
             sums += torch.cat([terms, torch.ones(1, dtype=torch.float64)])
@@ -220,19 +220,19 @@ class _Watch:
         }
 
 
-def _leave_out(learner: Learner, progress: Progress, fault: str) -> None:
+def _leave_out(learner: TrainStep, progress: TrainState, fault: str) -> None:
     """Count a batch that is left out; FloatingPointError if it is one too many."""
-    limit = learner.config.train.skip_nonfinite
+    limit = learner.config.train.max_skipped_batches
     if progress.skipped == limit:
         also = f", after {limit} batches left out" if limit else ""
-        raise FloatingPointError(f"{fault}{also}; lower learning_rate or set max_norm")
+        raise FloatingPointError(f"{fault}{also}; lower learning_rate or set grad_clip_norm")
     progress.skipped += 1
     if rank() == 0:
         learner.say(f"{fault}; batch left out, {progress.skipped} of at most {limit}")
 
 
 def _batches(
-    source: ClipSource,
+    source: ClipSampler,
     specs: Sequence[ClipSpec],
     config: Config,
     stage: StageConfig,
@@ -286,7 +286,7 @@ def holdout_score(
     return {"holdout_score": float(total[0] / total[1].clamp(min=1e-9))}
 
 
-def _video_scores(network: Network, video: IndexedVideo, source: ClipSource, stage: StageConfig) -> list[float]:
+def _video_scores(network: Network, video: IndexedVideo, source: ClipSampler, stage: StageConfig) -> list[float]:
     """Mean J of each object of a video over the frames after the first that have a mask, at the stage's size."""
     height, width = stage.height, stage.width
     root = source.roots[video.dataset]
@@ -306,7 +306,7 @@ def _video_scores(network: Network, video: IndexedVideo, source: ClipSource, sta
 
 
 def _holdout_loss(
-    network: Network, source: ClipSource, config: Config, stage: StageConfig, device: torch.device | str
+    network: Network, source: ClipSampler, config: Config, stage: StageConfig, device: torch.device | str
 ) -> Tensor:
     """(minus summed pCE, number of clips) of clips that are the same in every epoch."""
     fixed = stage.model_copy(update={"clips_per_epoch": 4 * len(source.videos)})
@@ -321,7 +321,7 @@ def _holdout_loss(
     return total
 
 
-def _record(progress: Progress, row: dict[str, float], learner: Learner) -> None:
+def _record(progress: TrainState, row: dict[str, float], learner: TrainStep) -> None:
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
     progress.history.append(row)
     learner.store(progress)
@@ -330,10 +330,10 @@ def _record(progress: Progress, row: dict[str, float], learner: Learner) -> None
         progress.best_weights = copied(learner.judged)
 
 
-def _exhausted(progress: Progress, stage: StageConfig) -> bool:
+def _exhausted(progress: TrainState, stage: StageConfig) -> bool:
     return bool(stage.patience) and progress.epoch - progress.best_epoch >= stage.patience
 
 
 def _learning_rate(stage: StageConfig, epoch: int, step: int) -> float:
-    warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
-    return stage.learning_rate * stage.decay**epoch * warm
+    warm = min(1.0, (step + 1) / stage.warmup_steps) if stage.warmup_steps else 1.0
+    return stage.learning_rate * stage.lr_decay**epoch * warm

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from ssvos.baselines.grabcut_flow import GrabCutFlow, with_flow
-from ssvos.config import ColourConfig, FlowConfig, OnlineConfig, RefinementConfig, parse
+from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, TestTimeTrainingConfig, parse
 from ssvos.data.augment import resize_frame, resize_scribble
-from ssvos.data.clip_sources import IndexedFootage
+from ssvos.data.clip_sources import IndexedClipSource
 from ssvos.data.index import IndexedVideo, read_index, videos_of
 from ssvos.device import choose_device
-from ssvos.inference.crf_refinement import Refiner
-from ssvos.inference.test_time_training import learn_online
+from ssvos.inference.crf_refinement import CrfRefiner
+from ssvos.inference.test_time_training import train_at_test_time
 from ssvos.metrics.contour import contour_accuracy
 from ssvos.metrics.region import region_similarity
 from ssvos.models.checkpoint import load_checkpoint
@@ -33,14 +33,16 @@ from ssvos.scribbles.store import read_store
 _EVERY = 2
 
 
-def held_out(pack: Path) -> list[tuple[IndexedVideo, IndexedFootage]]:
+def held_out(pack: Path) -> list[tuple[IndexedVideo, IndexedClipSource]]:
     store = read_store(pack / "scribbles.parquet")
     videos = [v for v in videos_of(read_index(pack / "index.parquet")) if v.split == "holdout" and v.dataset == "davis"]
-    return [(video, IndexedFootage(video, pack / "davis", store)) for video in videos]
+    return [(video, IndexedClipSource(video, pack / "davis", store)) for video in videos]
 
 
 @torch.inference_mode()
-def log_odds(network: Network, footage: IndexedFootage, size: tuple[int, int], online: OnlineConfig, loss) -> Iterator:
+def log_odds(
+    network: Network, footage: IndexedClipSource, size: tuple[int, int], online: TestTimeTrainingConfig, loss
+) -> Iterator:
     """Frame by frame: the image at the network's size (H, W, 3), the same as it takes it (1, 3, H, W), the object's
     log-odds (H, W), and on the first frame the strokes (H, W)."""
     device = next(network.parameters()).device
@@ -51,7 +53,7 @@ def log_odds(network: Network, footage: IndexedFootage, size: tuple[int, int], o
         if state is None:
             strokes = resize_scribble(footage.scribble(0, (indexed.height, indexed.width)), *size)
             if online.steps:
-                network = learn_online(network, image, strokes, online, loss)
+                network = train_at_test_time(network, image, strokes, online, loss)
             strokes = torch.from_numpy(strokes).to(device)
             trunk = network.encode(frame)
             state = network.begin(trunk, strokes[None])
@@ -64,7 +66,7 @@ def log_odds(network: Network, footage: IndexedFootage, size: tuple[int, int], o
 def scores(network, video, footage, size, settings, online, loss) -> dict[str, list[float]]:
     """Setting -> [mean J, mean F] of a clip."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in settings}
-    refiners = {name: Refiner(refinement, colour) for name, (_, refinement, colour, _) in settings.items()}
+    refiners = {name: CrfRefiner(refinement, colour) for name, (_, refinement, colour, _) in settings.items()}
     carried = GrabCutFlow() if any(flow.weight for *_, flow in settings.values()) else None
     for position, (image, frame, odds, strokes) in enumerate(log_odds(network, footage, size, online, loss)):
         full = (video.frames[position].height, video.frames[position].width)
@@ -111,14 +113,14 @@ def main() -> None:
     parser.add_argument("--flows", type=numbers, default="0,4", help="weights of what flow carries along")
     parser.add_argument("--agreements", type=numbers, default="0.5", help="from which flow's weight is full")
     parser.add_argument("--plain", action="store_true", help="also without refinement")
-    parser.add_argument("--online", type=OnlineConfig.model_validate_json, default=OnlineConfig())
+    parser.add_argument("--online", type=TestTimeTrainingConfig.model_validate_json, default=TestTimeTrainingConfig())
     parser.add_argument("--size", type=frame_size, help="HxW of the network's frames; as trained")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     network, info = load_checkpoint(given.checkpoint)
     network.to(choose_device(given.device))
     size = given.size or info.size
-    settings = {"plain": (0.0, RefinementConfig(), ColourConfig(), FlowConfig())} if given.plain else {}
+    settings = {"plain": (0.0, CrfRefinementConfig(), ColorModelConfig(), FlowConfig())} if given.plain else {}
     flows = [
         parse(FlowConfig, {"weight": flow, "agreement": one}, "predict.flow")
         for flow, one in product(given.flows, given.agreements)
@@ -127,8 +129,8 @@ def main() -> None:
         name = f"bias {bias:g}, weight {weight:g}" + (f", colour {colour:g}" if colour else "")
         if flow.weight:
             name += f", flow {flow.weight:g}" + (f" from {flow.agreement:g}" if len(given.agreements) > 1 else "")
-        refinement = RefinementConfig(iterations=5, weight=weight)
-        settings[name] = (bias, refinement, ColourConfig(weight=colour), flow)
+        refinement = CrfRefinementConfig(iterations=5, weight=weight)
+        settings[name] = (bias, refinement, ColorModelConfig(weight=colour), flow)
     clips = {
         v.sequence: scores(network, v, f, size, settings, given.online, info.loss) for v, f in held_out(given.pack)
     }

@@ -40,7 +40,7 @@ def stage_file(recipe: dict, row: str, stage: str, pack: Path, out: Path, after:
         values["data"]["holdout_split"] = "holdout"
         fit |= {"index": str(pack / "index.parquet"), "scribbles": str(pack / "scribbles.parquet")}
     if stage == "stage2":
-        fit |= {"start": str(after / row / "stage2/checkpoint.pt") if after else "stage1/checkpoint.pt"}
+        fit |= {"init_checkpoint": str(after / row / "stage2/checkpoint.pt") if after else "stage1/checkpoint.pt"}
     path = out / row / f"{stage}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:

@@ -16,9 +16,9 @@ from PIL import Image
 from ssvos import cli
 from ssvos.config import ModelConfig, read_yaml
 from ssvos.data.video_file import VideoWriter, read_video
-from ssvos.inference.segment_video import USUAL
+from ssvos.inference.segment_video import DEFAULT_PREDICT
 from ssvos.labels import read_labels, write_labels
-from ssvos.models.checkpoint import PACKAGED, load_checkpoint, save_checkpoint
+from ssvos.models.checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from ssvos.models.network import Network
 
 SSVOS = [sys.executable, "-m", "ssvos.cli"]
@@ -118,24 +118,24 @@ def test_without_a_checkpoint_segment_takes_the_one_that_comes_along(clip, tmp_p
 def test_the_defaults_of_segment_are_the_usual_settings():
     defaults = {name: one.default for name, one in inspect.signature(cli.segment).parameters.items()}
     usual = (
-        USUAL.foreground_bias,
-        USUAL.refinement.iterations,
-        USUAL.colour.weight,
-        USUAL.flow.weight,
-        USUAL.online.steps,
+        DEFAULT_PREDICT.foreground_bias,
+        DEFAULT_PREDICT.crf_refinement.iterations,
+        DEFAULT_PREDICT.color_model.weight,
+        DEFAULT_PREDICT.flow.weight,
+        DEFAULT_PREDICT.test_time_training.steps,
     )
     assert tuple(defaults[name] for name in ("foreground_bias", "refine", "colours", "flow", "online")) == usual
 
 
 def test_the_checkpoint_that_comes_along_is_the_one_of_its_card_and_of_the_row_that_was_judged():
-    content = PACKAGED.read_bytes()
+    content = BUNDLED.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     card = (PROJECT / "docs/model-card.md").read_text()
     row = read_yaml(PROJECT / "studies/davis2016/checkpoints.yaml")["rendered"]
     assert f"`{digest}`" in card and row["sha256"] == digest and len(content) < 16e6
     judged = json.loads((PROJECT / "studies/davis2016/results/rendered.json").read_text())["global"]["J&F-Mean"]
     assert f"**{100 * judged:.1f}**" in card
-    network, info = load_checkpoint(PACKAGED)
+    network, info = load_checkpoint(BUNDLED)
     assert info.size == (row["predict"]["height"], row["predict"]["width"])
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
 

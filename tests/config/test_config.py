@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from ssvos.config import Config, LossConfig, StageConfig, parse, read_yaml
+from ssvos.config import Config, FrozenConfig, LossConfig, StageConfig, parse, read_yaml
 
 DATA = {"data": {"name": "a", "sources": [{"name": "made", "layout": "embedded"}]}}
 
@@ -27,6 +27,26 @@ def one_line(values: dict, model=Config) -> str:
 def test_an_unknown_key_is_named_with_the_nearest_known_one(values, key, near):
     message = one_line(DATA | values)
     assert f"{key}: unknown key" in message and f"did you mean {near}?" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "present"),
+    [
+        ({"adopted": ""}, "adopted", "tuned_from"),
+        ({"train": {"stage2": {"average": 0.9}}}, "train.stage2.average", "ema_decay"),
+        ({"train": {"augment": {"colour": 0.1}}}, "train.augment.colour", "color"),
+        ({"predict": {"online": {"steps": 3}}}, "predict.online", "test_time_training"),
+        ({"tune": {"algorithm": "tpe"}}, "tune.algorithm", "searcher"),
+    ],
+)
+def test_a_key_of_an_earlier_version_is_refused_with_its_present_name(values, key, present):
+    assert one_line(DATA | values).endswith(f"{key}: renamed to {present}; use the new name")
+
+
+def test_every_present_name_exists_and_no_old_one_does():
+    for model in FrozenConfig.__subclasses__():
+        assert set(model.renamed.values()) <= set(model.model_fields), model
+        assert not set(model.renamed) & set(model.model_fields), model
 
 
 def test_an_unknown_key_of_a_source_is_named_with_the_nearest_known_one():

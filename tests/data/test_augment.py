@@ -126,13 +126,13 @@ def test_colour_acts_on_frames_alone():
 
 
 def test_a_changed_parameter_does_not_change_the_other_draws():
-    wide = AugmentConfig(flip=0.5, reverse=0.5, scale_min=0.8, scale_max=1.5, rotation=30.0, colour=0.4)
+    wide = AugmentConfig(flip=0.5, reverse=0.5, scale_min=0.8, scale_max=1.5, rotation=30.0, color=0.4)
     for changed in (
         {"flip": 0.0},
         {"reverse": 0.0},
         {"scale_max": 2.5},
         {"rotation": 0.0},
-        {"colour": 0.0},
+        {"color": 0.0},
     ):
         for seed in range(20):
             rng, other_rng = (np.random.default_rng(seed) for _ in range(2))
@@ -140,12 +140,12 @@ def test_a_changed_parameter_does_not_change_the_other_draws():
             other = draw_variation(wide.model_copy(update=changed), other_rng)
             assert rng.random() == other_rng.random()
             name = next(iter(changed)).split("_")[0]
-            own = {"colour": {"gain", "offset"}, "scale": {"scale", "shift"}}.get(name, {name})
+            own = {"color": {"gain", "offset"}, "scale": {"scale", "shift"}}.get(name, {name})
             assert all(vars(one)[f] == vars(other)[f] for f in vars(one).keys() - own)
 
 
 def test_draws_lie_in_their_ranges_and_flip_as_often_as_asked():
-    config = AugmentConfig(flip=0.3, scale_min=0.5, scale_max=2.0, rotation=15.0, colour=0.2)
+    config = AugmentConfig(flip=0.3, scale_min=0.5, scale_max=2.0, rotation=15.0, color=0.2)
     draws = [draw_variation(config, np.random.default_rng(seed)) for seed in range(500)]
     assert 0.24 < np.mean([d.flip for d in draws]) < 0.36
     assert not any(d.reverse for d in draws)

@@ -12,8 +12,8 @@ from conftest import TINY_STAGE, changed, run
 
 from ssvos.config import AugmentConfig, DataConfig, ScribbleConfig, SourceConfig, SyntheticConfig, parse
 from ssvos.data import clip_sources as footage
-from ssvos.data.clip_sources import RenderedFootage, Renderer
-from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision
+from ssvos.data.clip_sources import RenderedClipSource, Renderer
+from ssvos.data.clips import ClipDataset, ClipSampler, ClipSpec, Supervision
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.data.synthetic.clips import render_clip
 
@@ -30,9 +30,9 @@ def video(dataset: str, length: int = 8) -> IndexedVideo:
     return IndexedVideo(dataset, "train", "clip", frames, {})
 
 
-def source(uses: int = 1, weight: float = 1.0, supervision: Supervision | None = None) -> ClipSource:
+def source(uses: int = 1, weight: float = 1.0, supervision: Supervision | None = None) -> ClipSampler:
     made = MADE.model_copy(update={"uses": uses})
-    return ClipSource(
+    return ClipSampler(
         [video("real"), video("made")],
         {},
         {"real": 1.0, "made": weight},
@@ -149,7 +149,7 @@ def test_masks_are_targets_where_they_are_asked_for():
 def test_a_clip_begins_where_an_object_is_in_sight(monkeypatch):
     """Of a rendered clip this is known only once it has been rendered."""
     made = Renderer(MADE, ScribbleConfig()).footage(7)
-    monkeypatch.setattr(RenderedFootage, "objects", lambda self, t: (2,) if t == 0 else ())
+    monkeypatch.setattr(RenderedClipSource, "objects", lambda self, t: (2,) if t == 0 else ())
     spec = ClipSpec(7, (2, 3, 4), 0, (0, 0, 0), "made")
     clip = ClipDataset(source(), [spec], stage(), STILL, 1.0)[0]
     for t, frame in enumerate(clip["frames"]):
@@ -188,7 +188,7 @@ def unlimited(tiny_data):
 
 
 def test_training_on_rendered_clips_goes_on_after_an_interruption_as_if_there_had_been_none(unlimited):
-    config, kept = changed(unlimited.config, epochs=2, average=0.5), {}
+    config, kept = changed(unlimited.config, epochs=2, ema_decay=0.5), {}
     whole = run(config, unlimited.load())
 
     def stop_after_one(report) -> None:

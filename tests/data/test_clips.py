@@ -12,7 +12,7 @@ from conftest import TINY_STAGE
 
 from ssvos.config import AugmentConfig
 from ssvos.data.clip_sources import read_frame, read_mask
-from ssvos.data.clips import ClipDataset, ClipSource, ClipSpec, Supervision
+from ssvos.data.clips import ClipDataset, ClipSampler, ClipSpec, Supervision
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.labels import encode_labels, read_labels, write_labels
 from ssvos.scribbles.store import STORE_SCHEMA, ScribbleStore
@@ -29,9 +29,9 @@ def made_video(dataset: str, sequence: str, objects: list) -> IndexedVideo:
     return IndexedVideo(dataset, "train", sequence, frames, {})
 
 
-def source_of(videos, weights=None, roots=None, store=None) -> ClipSource:
+def source_of(videos, weights=None, roots=None, store=None) -> ClipSampler:
     weights = weights or {video.dataset: 1.0 for video in videos}
-    return ClipSource(videos, roots or {}, weights, store if store is not None else {})
+    return ClipSampler(videos, roots or {}, weights, store if store is not None else {})
 
 
 def stage(**changes):
@@ -91,7 +91,7 @@ def test_no_video_that_is_long_enough_is_an_error_that_says_what_to_change():
 
 
 @pytest.fixture
-def labelled(tmp_path) -> ClipSource:
+def labelled(tmp_path) -> ClipSampler:
     """One video of four frames with strokes of objects 1 and 2 and of background; frame 3 has no scribble."""
     rng = np.random.default_rng(0)
     rows = []
@@ -113,7 +113,7 @@ def write_image(path, image: np.ndarray) -> None:
     cv2.imwrite(str(path), image[..., ::-1])
 
 
-def item(source: ClipSource, positions=(0, 1, 2), object_id: int = 1, augment=STILL, share=1.0, **changes):
+def item(source: ClipSampler, positions=(0, 1, 2), object_id: int = 1, augment=STILL, share=1.0, **changes):
     spec = ClipSpec(0, tuple(positions), object_id, (0, 0, 0))
     return ClipDataset(source, [spec], stage(**changes), augment, share)[0]
 
@@ -153,7 +153,7 @@ def test_a_clip_is_varied_alike_on_all_its_frames_and_the_same_every_time(labell
     flipped, plain = item(labelled, augment=augment), item(labelled)
     torch.testing.assert_close(flipped["frames"], plain["frames"].flip(-1))
     assert torch.equal(flipped["target"], plain["target"].flip(-1))
-    wild = AugmentConfig(flip=0.5, reverse=0.5, scale_max=1.5, rotation=20.0, colour=0.5)
+    wild = AugmentConfig(flip=0.5, reverse=0.5, scale_max=1.5, rotation=20.0, color=0.5)
     for first, again in zip(item(labelled, augment=wild).values(), item(labelled, augment=wild).values(), strict=True):
         assert torch.equal(first, again)
 
@@ -205,7 +205,7 @@ def box(t: int, i: int) -> tuple[slice, slice]:
 
 
 @pytest.fixture
-def mixed(tmp_path) -> ClipSource:
+def mixed(tmp_path) -> ClipSampler:
     """Nine frames of objects 1 and 2, labelled but for frame 1: dense masks with a void corner, a row of each object as
     its stroke, one row of background."""
     rows, frames = [], []
@@ -230,11 +230,11 @@ def mixed(tmp_path) -> ClipSource:
     return source_of([IndexedVideo("a", "train", "clip", tuple(frames), {})], roots={"a": tmp_path}, store=store)
 
 
-def supervised(source: ClipSource, scribble_every: int = 1, dense_every: int = 0) -> ClipSource:
+def supervised(source: ClipSampler, scribble_every: int = 1, dense_every: int = 0) -> ClipSampler:
     return replace(source, supervision={"a": Supervision(scribble_every, dense_every)})
 
 
-def kinds(source: ClipSource, positions=range(9), object_id: int = 1) -> str:
+def kinds(source: ClipSampler, positions=range(9), object_id: int = 1) -> str:
     """What each frame's target is: d a dense mask, s strokes, - nothing; checked pixel by pixel."""
     target = item(source, positions, object_id, clip_frames=len(positions))["target"].numpy()
     found = ""
@@ -319,7 +319,7 @@ def test_a_labelled_frame_without_a_mask_keeps_its_scribble(mixed):
 
 def test_sources_are_supervised_each_in_its_own_way(mixed):
     other = replace(mixed.videos[0], dataset="b")
-    source = ClipSource([other], {"b": mixed.roots["a"]}, {"b": 1.0}, mixed.scribbles, {"a": Supervision(9)})
+    source = ClipSampler([other], {"b": mixed.roots["a"]}, {"b": 1.0}, mixed.scribbles, {"a": Supervision(9)})
     assert source.supervision_of("b") == Supervision() and source.supervision_of("a") == Supervision(9)
 
 

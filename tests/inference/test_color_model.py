@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssvos.config import ColourConfig, RefinementConfig
-from ssvos.inference.color_model import ColourModel, colour_cells
-from ssvos.inference.crf_refinement import Refiner
+from ssvos.config import ColorModelConfig, CrfRefinementConfig
+from ssvos.inference.color_model import ColorModel, colour_cells
+from ssvos.inference.crf_refinement import CrfRefiner
 
 HEIGHT, WIDTH, BINS = 12, 16, 4
 RED, BLUE, GREEN = (200, 30, 30), (30, 30, 200), (30, 200, 30)
@@ -41,11 +41,11 @@ def test_bins_of_black_white_and_a_grey_worked_by_hand():
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_evidence_equals_a_slow_loop(classes):
-    config = ColourConfig(weight=0.7, bins=BINS, limit=2.0)
+    config = ColorModelConfig(weight=0.7, bins=BINS, limit=2.0)
     image, probs = painted(RED, BLUE), soft_masks(classes)
     probs[:, :, :9] = torch.eye(classes)[1][:, None, None]
     cells = colour_cells(image, BINS)
-    model = ColourModel(config)
+    model = ColorModel(config)
     model.learn(cells, probs, 1)
 
     weights = [math.exp(-0.5 * (step / 0.8) ** 2) for step in range(-3, 4)]
@@ -70,22 +70,22 @@ def test_evidence_equals_a_slow_loop(classes):
 
 
 def test_a_frame_on_which_objects_begin_leaves_the_earlier_ones_as_they_were():
-    model = ColourModel(ColourConfig(weight=1.0, bins=BINS))
+    model = ColorModel(ColorModelConfig(weight=1.0, bins=BINS))
     first, second = (colour_cells(random_image(seed), BINS) for seed in (0, 1))
     model.learn(first, soft_masks(2), 1)
     early = model._histograms.clone()
     model.learn(second, soft_masks(3, seed=1), 2)
-    alone = ColourModel(ColourConfig(weight=1.0, bins=BINS))
+    alone = ColorModel(ColorModelConfig(weight=1.0, bins=BINS))
     alone.learn(second, soft_masks(3, seed=1), 1)
     torch.testing.assert_close(model._histograms, torch.stack([alone._histograms[0], early[1], alone._histograms[2]]))
 
 
 def test_colours_that_say_nothing_leave_the_refinement_alone():
     """With a limit near 0 the masks are those without colours, with a usual one they are others."""
-    refinement, probs, image = RefinementConfig(iterations=2, weight=3.0), soft_masks(2), painted(RED, BLUE)
+    refinement, probs, image = CrfRefinementConfig(iterations=2, weight=3.0), soft_masks(2), painted(RED, BLUE)
     plain, mute, loud = (
-        Refiner(refinement, colour)(probs, image, as_frame(image), strokes_on(1, 0))
-        for colour in (ColourConfig(), ColourConfig(weight=1.0, limit=1e-6), ColourConfig(weight=1.0))
+        CrfRefiner(refinement, colour)(probs, image, as_frame(image), strokes_on(1, 0))
+        for colour in (ColorModelConfig(), ColorModelConfig(weight=1.0, limit=1e-6), ColorModelConfig(weight=1.0))
     )
     torch.testing.assert_close(mute, plain, atol=1e-5, rtol=1e-5)
     assert (loud - plain).abs().max() > 0.1
@@ -101,7 +101,7 @@ def strokes_on(label_left: int, label_right: int) -> torch.Tensor:
 def test_colours_of_the_first_frame_decide_where_the_network_does_not(iterations):
     """An undecided network: strokes on the first frame tell which colour is whose, there and when the object is
     elsewhere; a colour that was not there says nothing."""
-    refined = Refiner(RefinementConfig(iterations=iterations), ColourConfig(weight=1.0, rounds=8))
+    refined = CrfRefiner(CrfRefinementConfig(iterations=iterations), ColorModelConfig(weight=1.0, rounds=8))
     undecided = torch.full((2, HEIGHT, WIDTH), 0.5)
     first, moved, strange = painted(RED, BLUE), painted(BLUE, RED, edge=5), painted(GREEN, GREEN)
     found = refined(undecided, first, as_frame(first), strokes_on(1, 0))
@@ -115,9 +115,9 @@ def test_colours_of_the_first_frame_decide_where_the_network_does_not(iterations
 def test_exchanged_objects_come_back_exchanged():
     image = painted(RED, BLUE)
     image[:4] = GREEN
-    probs, settings = soft_masks(3), (RefinementConfig(iterations=2), ColourConfig(weight=1.0))
+    probs, settings = soft_masks(3), (CrfRefinementConfig(iterations=2), ColorModelConfig(weight=1.0))
     strokes = strokes_on(1, 2)
-    plain, other = Refiner(*settings), Refiner(*settings)
+    plain, other = CrfRefiner(*settings), CrfRefiner(*settings)
     changed = torch.where(strokes == 255, strokes, 3 - strokes)
     for seed in (1, 2):
         probs, image = soft_masks(3, seed), image if seed == 1 else np.roll(image, 3, axis=1)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ssvos.config import ColourConfig, RefinementConfig
-from ssvos.inference.crf_refinement import Refiner
+from ssvos.config import ColorModelConfig, CrfRefinementConfig
+from ssvos.inference.crf_refinement import CrfRefiner
 
 HEIGHT, WIDTH, EDGE = 12, 16, 9
 
 
-def refine(probs: torch.Tensor, frame: torch.Tensor, config: RefinementConfig) -> torch.Tensor:
+def refine(probs: torch.Tensor, frame: torch.Tensor, config: CrfRefinementConfig) -> torch.Tensor:
     """Without colours the image itself is not looked at."""
-    return Refiner(config, ColourConfig())(probs, np.empty(0), frame)
+    return CrfRefiner(config, ColorModelConfig())(probs, np.empty(0), frame)
 
 
 def two_colours() -> torch.Tensor:
@@ -33,7 +33,7 @@ def soft_masks(classes: int) -> torch.Tensor:
     return logits.softmax(dim=0)
 
 
-def refined_by_loop(probs: np.ndarray, frame: np.ndarray, config: RefinementConfig) -> np.ndarray:
+def refined_by_loop(probs: np.ndarray, frame: np.ndarray, config: CrfRefinementConfig) -> np.ndarray:
     """Straight from the equation: every pixel beside every other one."""
     height, width = frame.shape[1:]
     points = [(y, x) for y in range(height) for x in range(width)]
@@ -54,7 +54,7 @@ def refined_by_loop(probs: np.ndarray, frame: np.ndarray, config: RefinementConf
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_it_is_the_mean_field_update_of_the_dense_crf(classes):
-    config = RefinementConfig(iterations=2, weight=3.0, sigma_xy=0.4, sigma_rgb=40.0)
+    config = CrfRefinementConfig(iterations=2, weight=3.0, sigma_xy=0.4, sigma_rgb=40.0)
     frame, probs = two_colours(), soft_masks(classes)
     expected = refined_by_loop(probs.numpy().astype(float), frame[0].numpy().astype(float), config)
     found = refine(probs, frame, config).numpy()
@@ -67,16 +67,16 @@ def test_a_mask_that_leaks_over_an_edge_is_brought_back_to_it():
     """The network's mask ends two columns too far; what the colours say is the edge."""
     foreground = torch.full((HEIGHT, WIDTH), 0.1)
     foreground[:, : EDGE + 2] = 0.7
-    probs = refine(torch.stack([1 - foreground, foreground]), two_colours(), RefinementConfig(iterations=5))
+    probs = refine(torch.stack([1 - foreground, foreground]), two_colours(), CrfRefinementConfig(iterations=5))
     assert (probs[1] > 0.5).sum(dim=1).tolist() == [EDGE] * HEIGHT
 
 
 def test_no_rounds_change_nothing():
     probs = soft_masks(2)
-    assert refine(probs, two_colours(), RefinementConfig()) is probs
+    assert refine(probs, two_colours(), CrfRefinementConfig()) is probs
 
 
 def test_exchanged_objects_come_back_exchanged():
-    config, probs = RefinementConfig(iterations=3), soft_masks(3)
+    config, probs = CrfRefinementConfig(iterations=3), soft_masks(3)
     found, exchanged = (refine(p, two_colours(), config) for p in (probs, probs[[0, 2, 1]]))
     torch.testing.assert_close(exchanged, found[[0, 2, 1]])

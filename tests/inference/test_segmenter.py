@@ -6,7 +6,7 @@ import torch
 from conftest import make_network
 
 from ssvos.baselines.grabcut_flow import GrabCutFlow
-from ssvos.config import ColourConfig, FlowConfig, PredictConfig, RefinementConfig
+from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, PredictConfig
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.inference.segmenter import VideoSegmenter, aggregate, segment, starting_scribbles
 
@@ -78,7 +78,7 @@ def test_the_masks_of_these_tests_are_not_trivial(lively):
     assert set(np.unique(masks)) == {0, 1, 2}
 
 
-COLOURED = PredictConfig(refinement=RefinementConfig(iterations=2), colour=ColourConfig(weight=0.5))
+COLOURED = PredictConfig(crf_refinement=CrfRefinementConfig(iterations=2), color_model=ColorModelConfig(weight=0.5))
 CARRIED = PredictConfig(flow=FlowConfig(weight=50.0, agreement=0.01))
 
 
@@ -219,8 +219,8 @@ def test_colours_are_learnt_on_the_frames_on_which_objects_begin(lively):
     """They change the masks, and a later scribble of a known object changes nothing."""
     frames, given = video(), {0: scribble()}
     plain, coloured = (
-        np.stack(list(segment(lively, frames, given, config=COLOURED.model_copy(update={"colour": colour}))))
-        for colour in (ColourConfig(), COLOURED.colour)
+        np.stack(list(segment(lively, frames, given, config=COLOURED.model_copy(update={"color_model": colour}))))
+        for colour in (ColorModelConfig(), COLOURED.color_model)
     )
     assert (plain != coloured).any()
     again = np.stack(list(segment(lively, frames, given | {2: scribble((2, 1))}, config=COLOURED)))

@@ -5,15 +5,15 @@ import pytest
 import torch
 from conftest import make_network
 
-from ssvos.config import LossConfig, OnlineConfig, PredictConfig
+from ssvos.config import LossConfig, PredictConfig, TestTimeTrainingConfig
 from ssvos.inference.segmenter import VideoSegmenter, segment
-from ssvos.inference.test_time_training import learn_online
+from ssvos.inference.test_time_training import train_at_test_time
 from ssvos.labels import binary_scribbles
 from ssvos.losses.joint import joint_loss
 
 SIZE = HEIGHT, WIDTH = 48, 64
 LOSS = LossConfig(sigma_xy=20.0)
-ONLINE = OnlineConfig(steps=6, learning_rate=3e-3)
+ONLINE = TestTimeTrainingConfig(steps=6, learning_rate=3e-3)
 
 
 def first_frame() -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def test_it_lowers_the_loss_of_the_first_frame_and_leaves_the_network_as_it_was(
     network = make_network().eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     frame, scribble = first_frame()
-    learnt = learn_online(network, frame, scribble, ONLINE, LOSS)
+    learnt = train_at_test_time(network, frame, scribble, ONLINE, LOSS)
     assert loss_on_first(learnt, frame, scribble) < 0.9 * loss_on_first(network, frame, scribble)
     assert not learnt.training
     for name, value in network.state_dict().items():
@@ -49,13 +49,13 @@ def test_it_lowers_the_loss_of_the_first_frame_and_leaves_the_network_as_it_was(
 
 def test_the_same_scribble_gives_the_same_weights():
     network, given = make_network(), first_frame()
-    once, again = (learn_online(network, *given, ONLINE, LOSS).state_dict() for _ in range(2))
+    once, again = (train_at_test_time(network, *given, ONLINE, LOSS).state_dict() for _ in range(2))
     assert all(torch.equal(value, again[name]) for name, value in once.items())
 
 
 def test_a_segmenter_learns_once_on_the_first_scribble_that_has_an_object():
     network, (frame, scribble) = make_network(), first_frame()
-    settings = PredictConfig(online=ONLINE)
+    settings = PredictConfig(test_time_training=ONLINE)
     early, late = (np.where(np.isin(scribble, (0, i)), scribble, 255).astype(np.uint8) for i in (1, 2))
     segmenter = VideoSegmenter(network, config=settings, loss=LOSS)
     segmenter(frame, np.full(SIZE, 255, np.uint8))
@@ -65,15 +65,15 @@ def test_a_segmenter_learns_once_on_the_first_scribble_that_has_an_object():
     assert learnt is not network
     segmenter(frame, late)
     assert segmenter.network is learnt
-    expected = learn_online(network, frame, early, ONLINE, LOSS).state_dict()
+    expected = train_at_test_time(network, frame, early, ONLINE, LOSS).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in learnt.state_dict().items())
 
 
 def test_what_it_learns_changes_the_masks():
     network, (frame, scribble) = make_network(), first_frame()
     masks = [
-        list(segment(network, [frame] * 2, {0: scribble}, None, PredictConfig(online=o), LOSS))
-        for o in (OnlineConfig(), ONLINE)
+        list(segment(network, [frame] * 2, {0: scribble}, None, PredictConfig(test_time_training=o), LOSS))
+        for o in (TestTimeTrainingConfig(), ONLINE)
     ]
     assert not np.array_equal(*masks)
 
@@ -82,5 +82,5 @@ def test_a_loss_that_is_not_finite_says_what_to_lower():
     network, given = make_network(), first_frame()
     with torch.no_grad():
         next(network.upsampling.parameters()).fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match=r"predict\.online: .* lower its learning_rate"):
-        learn_online(network, *given, ONLINE, LOSS)
+    with pytest.raises(FloatingPointError, match=r"predict\.test_time_training: .* lower its learning_rate"):
+        train_at_test_time(network, *given, ONLINE, LOSS)

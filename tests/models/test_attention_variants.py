@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssvos.config import AttentionConfig
 from ssvos.models.attention import ScribbleAttention, gather_strokes
-from ssvos.models.attention_variants import RIVALS, CrissCross, NonLocal, PointWise
+from ssvos.models.attention_variants import ATTENTION_VARIANTS, CrissCross, NonLocal, PointWise
 
 HEIGHT, WIDTH = 4, 5
 POSITIONS = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)]
@@ -19,7 +19,9 @@ POSITIONS = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)]
 def rival(kind: str, channels: int, scale: float = 0.7, spread: float = 0.8, **config) -> nn.Module:
     """Random weights; with the default spread the attention is far from even."""
     torch.manual_seed(0)
-    module = RIVALS[kind](channels, AttentionConfig(kind=kind, **{"grid": (HEIGHT, WIDTH)} | config)).double()
+    module = ATTENTION_VARIANTS[kind](
+        channels, AttentionConfig(kind=kind, **{"grid": (HEIGHT, WIDTH)} | config)
+    ).double()
     for name, parameter in module.named_parameters():
         nn.init.constant_(parameter, scale) if name == "scale" else nn.init.normal_(parameter, std=spread)
     return module
@@ -118,15 +120,15 @@ def test_scribble_attention_with_strokes_everywhere_is_non_local():
     torch.testing.assert_close(module(x), scribble(x, gather_strokes(x, everywhere)))
 
 
-@pytest.mark.parametrize("kind", RIVALS)
+@pytest.mark.parametrize("kind", ATTENTION_VARIANTS)
 def test_scale_starts_at_zero_where_a_rival_is_the_identity(kind):
-    module, x = RIVALS[kind](8, AttentionConfig(kind=kind)), sample(8).float()
+    module, x = ATTENTION_VARIANTS[kind](8, AttentionConfig(kind=kind)), sample(8).float()
     assert torch.equal(module(x), x)
     module(x).square().sum().backward()
     assert torch.isfinite(module.scale.grad).all() and module.scale.grad.abs() > 0
 
 
-@pytest.mark.parametrize("kind", RIVALS)
+@pytest.mark.parametrize("kind", ATTENTION_VARIANTS)
 def test_gradients_equal_finite_differences(kind):
     module = rival(kind, 4, grid=(2, 2), scaled=True)
     x = sample(4, 2, 3, batch=1).requires_grad_()
@@ -138,7 +140,7 @@ def test_gradients_equal_finite_differences(kind):
     assert torch.autograd.gradcheck(call, (x, *module.parameters()))
 
 
-@pytest.mark.parametrize("kind", RIVALS)
+@pytest.mark.parametrize("kind", ATTENTION_VARIANTS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 1), (3, 4), (9, 11)])
 def test_any_size_keeps_its_size_with_finite_gradients_and_samples_apart(kind, size):
     module, x = rival(kind, 8), sample(8, *size).requires_grad_()
@@ -221,7 +223,7 @@ class LargestOutput(TorchDispatchMode):
 @pytest.mark.parametrize(("kind", "backward"), [(k, b) for k in ("non_local", "criss_cross") for b in (False, True)])
 def test_no_matrix_of_all_pairs_is_built(kind, backward):
     height, width, channels = 24, 32, 8
-    module = RIVALS[kind](channels, AttentionConfig(kind=kind))
+    module = ATTENTION_VARIANTS[kind](channels, AttentionConfig(kind=kind))
     x = torch.randn(1, channels, height, width)
     with LargestOutput() as largest:
         out = module(x)

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import scribbles
 from pipelines.cluster import ray_cluster as cluster
-from pipelines.cluster.worker_inputs import Parcel
+from pipelines.cluster.worker_inputs import PackedInputs
 from ssvos.config import ScribbleConfig
 from ssvos.labels import write_labels
 
@@ -64,7 +64,7 @@ def test_workers_are_as_urgent_as_their_stage_and_blocks_do_not_matter(tmp_path,
     write_labels(tmp_path / "a.png", mask)
     row = {"dataset": "made", "split": "train", "sequence": "a", "mask_path": "a.png", "scribble_path": None}
     rows = [row | {"frame": f"{k:05d}", "height": 48, "width": 64} for k in range(40)]
-    index, parcel = pa.Table.from_pylist(rows), Parcel({"index": "none"}, {"made": str(tmp_path)})
+    index, parcel = pa.Table.from_pylist(rows), PackedInputs({"index": "none"}, {"made": str(tmp_path)})
     with patch.dict(os.environ), cluster.cluster():
         import ray
 

@@ -15,7 +15,7 @@ from pipelines.evaluation_scores import (
     csv_text,
     figures,
     frame_rows,
-    score_answers,
+    score_predictions,
     workers,
 )
 from pipelines.params import Layout
@@ -73,7 +73,7 @@ def scored(params: Params, monkeypatch, processes: str, *names: str) -> dict[str
     monkeypatch.setenv("SSVOS_WORKERS", processes)
     done = []
     with workers(LAYOUT):
-        found = score_answers(params.base, LAYOUT, {name: Path(name) for name in names}, lambda: done.append(1))
+        found = score_predictions(params.base, LAYOUT, {name: Path(name) for name in names}, lambda: done.append(1))
     assert len(done) == len(names) * count_videos(LAYOUT)
     return found
 
@@ -122,7 +122,7 @@ def test_a_csv_has_its_first_columns_without_rows_and_others_where_rows_bring_th
 
 
 def test_nothing_to_score_starts_no_cluster(params, monkeypatch):
-    monkeypatch.setattr("pipelines.evaluation_scores.judged_videos", lambda _: [])
+    monkeypatch.setattr("pipelines.evaluation_scores.evaluation_videos", lambda _: [])
     monkeypatch.setattr("pipelines.evaluation_scores.cluster", lambda: pytest.fail("no work for it"))
     assert scored(params, monkeypatch, "", "near") == {"near": []}
     assert figures(params.base, LAYOUT, []) == {}

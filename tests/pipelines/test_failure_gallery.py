@@ -40,7 +40,7 @@ def scored(params):  # noqa: F811
         absent = f"own,{NASTY},2,00001,0,0,0,0"
         LAYOUT.frame_scores(name).write_text("\n".join([HEAD, *rows(WORTH, better), absent]) + "\n")
     lines = [f"{answer},{row}" for answer in ("empty", "grabcut_flow") for row in rows(WORTH, -0.1)]
-    LAYOUT.yardstick_frames.write_text("\n".join([f"answer,{HEAD}", *lines]) + "\n")
+    LAYOUT.baseline_frames.write_text("\n".join([f"answer,{HEAD}", *lines]) + "\n")
     return params
 
 
@@ -165,9 +165,9 @@ def test_a_run_that_is_not_scored_says_so(params):  # noqa: F811
 def test_a_file_without_rows_and_one_of_another_answer_give_nothing(scored):
     LAYOUT.frame_scores("ours").write_text(HEAD + "\n")
     assert read_frames(LAYOUT.frame_scores("ours")) == []
-    assert read_frames(LAYOUT.yardstick_frames, "copied") == []
+    assert read_frames(LAYOUT.baseline_frames, "copied") == []
     # the next answer's failures are shown, named as its own
     assert gallery(scored, LAYOUT).pictures == "pce"
     shutil.rmtree(LAYOUT.results("pce").parent)
     assert gallery(scored, LAYOUT).pictures == "grabcut + flow"
-    assert Path("predictions/tiny/yardsticks/grabcut_flow").is_dir() and OBJECTS
+    assert Path("predictions/tiny/baselines/grabcut_flow").is_dir() and OBJECTS

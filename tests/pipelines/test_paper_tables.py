@@ -256,14 +256,14 @@ def write_result(name: str, found: dict, objects: str = "") -> None:
     LAYOUT.objects(name).write_text("source,object,J.mean,F.mean\n" + objects)
 
 
-def make_run(rows: list[dict], found: dict[str, dict], yardstick: dict) -> None:
+def make_run(rows: list[dict], found: dict[str, dict], baseline: dict) -> None:
     """found: the scores of each run by its name, by source."""
     LAYOUT.frames.mkdir(parents=True)
     write_index(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), LAYOUT.index)
     for name, one in found.items():
         write_result(name, one)
-    LAYOUT.yardsticks.parent.mkdir(parents=True, exist_ok=True)
-    LAYOUT.yardsticks.write_text(json.dumps({name: yardstick for name in ANSWERS}))
+    LAYOUT.baselines.parent.mkdir(parents=True, exist_ok=True)
+    LAYOUT.baselines.write_text(json.dumps({name: baseline for name in ANSWERS}))
 
 
 @pytest.fixture(autouse=True)
@@ -521,8 +521,8 @@ def test_clips_of_davis_2016_stand_beside_the_published_ones():
     clips = {"blackswan": (0.9, 0.8), "camel": (0.7, 0.6)}
     sequences = {name: {"J": J / 2, "F": F / 2} for name, (J, F) in clips.items()}
     videos = make_videos({"blackswan": 1, "camel": 1, "bmx-trees": 2, "my-own": 1})
-    yardstick = {"own": scores("davis2017", 0.2, sequences=sequences)}
-    make_run(videos, {"ours": {"own": scores("davis2017", 0.5)}}, yardstick)
+    baseline = {"own": scores("davis2017", 0.2, sequences=sequences)}
+    make_run(videos, {"ours": {"own": scores("davis2017", 0.5)}}, baseline)
     objects = "".join(f"own,{name}_1,{J},{F}\n" for name, (J, F) in clips.items())
     write_result("ours", {"own": scores("davis2017", 0.5)}, objects)
     head, *lines = written(make_params(DAVIS_SOURCE))["clips"]

@@ -67,7 +67,7 @@ def test_mlflow_holds_every_stage_and_the_test_score_on_the_training_run(project
     runs = client.search_runs([experiment.experiment_id])
     stages = sorted((run.data.tags["stage"], run.data.tags.get("variant", "")) for run in runs)
     per_variant = ("evaluate", "predict", "train_stage1", "train_stage2")
-    once = ("prepare", "report", "scribbles", "tables", "yardsticks")
+    once = ("prepare", "report", "scribbles", "tables", "baselines")
     assert stages == sorted([*((s, "") for s in once), *((s, v) for s in per_variant for v in ("ours", "pce"))])
     assert all(run.info.status == "FINISHED" for run in runs)
     trained = next(r for r in runs if (r.data.tags["stage"], r.data.tags.get("variant")) == ("train_stage2", "ours"))
@@ -186,7 +186,7 @@ def test_the_winner_is_adopted_with_its_provenance_and_searched_no_second_time(p
     after = (project_copy / "params.yaml").read_text()
     params = YAML(typ="safe").load(after)
     assert params["train"]["stage1"]["learning_rate"] == new and params["train"]["stage2"]["learning_rate"] == 0.001
-    assert after.startswith("# a comment") and best["search"]["digest"] in params["adopted"]
+    assert after.startswith("# a comment") and best["search"]["digest"] in params["tuned_from"]
     status = json.loads(run(["dvc", "status", "--json"], project_copy).stdout)
     assert "tune" not in status and "train_stage1@ours" in status
 
@@ -221,7 +221,7 @@ def test_commands_of_a_guide_on_a_finished_run_run(guide, project_copy):
     run(["bash", "-c", script(guide, {})], project_copy, timeout=850, SSVOS_WORKERS="0")
     if guide == "tuning":
         adopted = (project_copy / "params.yaml").read_text()
-        assert "trial" in adopted.split("adopted:")[1].splitlines()[0]
+        assert "trial" in adopted.split("tuned_from:")[1].splitlines()[0]
 
 
 def test_the_cluster_saw_nothing_of_the_project(project, address):

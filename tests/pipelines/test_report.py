@@ -177,13 +177,13 @@ def build_run(config: Config, masks: Path) -> None:
     videos = {sequence: [f"{k:05d}" for k in range(4)] for sequence in OBJECTS}
     for name in ("pce", "ours"):
         write_variant(name, videos, masks)
-    copy_masks(videos, masks, Path("predictions/tiny/yardsticks/grabcut_flow"))
+    copy_masks(videos, masks, Path("predictions/tiny/baselines/grabcut_flow"))
     names = {"grabcut + flow": "grabcut_flow"}
     sequences = {sequence: {"J": 0.25, "F": 0.75} for sequence in OBJECTS}
-    yardsticks = {
+    baselines = {
         names.get(name, name): {"own": global_scores(name) | {"sequences": sequences}} for name in list(SCORES)[2:]
     }
-    LAYOUT.yardsticks.write_text(json.dumps(yardsticks))
+    LAYOUT.baselines.write_text(json.dumps(baselines))
 
 
 def rendered(params: Params) -> Page:
@@ -268,7 +268,7 @@ def test_judged_videos_without_masks_are_said_to_be_unscored(params):
     ]
     place = index.schema.get_field_index("mask_path")
     write_index(index.set_column(place, "mask_path", pa.array(held_back, pa.string())), LAYOUT.index)
-    LAYOUT.yardsticks.write_text(json.dumps({name: {} for name in ("untrained", "empty", "copied", "grabcut_flow")}))
+    LAYOUT.baselines.write_text(json.dumps({name: {} for name in ("untrained", "empty", "copied", "grabcut_flow")}))
     for name in ("ours", "pce"):
         LAYOUT.results(name).write_text(json.dumps({"chosen_by": "loss", "scores": {}}))
         LAYOUT.objects(name).write_text("source,object\n")
@@ -304,7 +304,7 @@ def test_videos_come_worst_first_with_their_place_and_scores(params):
     assert order == ["val-001", "val-002", NASTY]
     for words in ("val-001 worst of 3", "val-002 median of 3", f"{NASTY} best of 3"):
         assert words in page.text
-    # the mean over val-001's two objects; GrabCut + flow from yardsticks.json
+    # the mean over val-001's two objects; GrabCut + flow from baselines.json
     assert "ours J 20.0, F 20.0" in page.text and "grabcut + flow J 25.0, F 75.0" in page.text
 
 
@@ -332,9 +332,9 @@ def test_parameters_that_differ_come_first_and_roots_are_shortened(params):
 
 
 def test_where_adopted_values_come_from_is_said(built, params):
-    said = "Values were adopted from a search: search abc: trial 3 of 6"
-    assert "Values were adopted" not in rendered(params).text
-    assert said in rendered(parameters(built / "set", adopted="search abc: trial 3 of 6")).text
+    said = "The values come from a search: search abc: trial 3 of 6"
+    assert "The values come from a search" not in rendered(params).text
+    assert said in rendered(parameters(built / "set", tuned_from="search abc: trial 3 of 6")).text
 
 
 def test_counts_and_coverage_are_those_of_the_files(params):

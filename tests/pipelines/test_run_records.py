@@ -20,7 +20,7 @@ from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking import run_records as records
 from pipelines.tracking.run_records import Records
 from ssvos.data.index import read_index, videos_of
-from ssvos.inference.segment_video import USUAL, segment_video
+from ssvos.inference.segment_video import DEFAULT_PREDICT, segment_video
 from ssvos.labels import read_labels, write_labels
 from ssvos.models.checkpoint import save_checkpoint
 from ssvos.scribbles.store import read_store
@@ -91,7 +91,7 @@ def make_outputs(layout: Layout) -> None:
     videos = [{"sequence": "val-000", "num_frames": 6, "seconds": 0.5}]
     speed = {"checkpoint": checkpoint, "frames": 6, "frames_per_worker_second": 12.0, "videos": videos}
     layout.speed("ours").write_text(json.dumps(speed))
-    layout.yardsticks.write_text(json.dumps({"empty": YARDSTICK, "copied": {}}))
+    layout.baselines.write_text(json.dumps({"empty": YARDSTICK, "copied": {}}))
     layout.page.parent.mkdir()
     layout.page.write_text("<p>a page</p>")
     for frame in judged(layout).frames:  # a variant whose every mask is right
@@ -158,7 +158,7 @@ CONTEXTS = {
     "train_stage2": ("training", "runs/tiny/ours/stage2/checkpoint.pt"),
     "predict": ("judged", "results/tiny/ours/speed.json"),
     "evaluate": ("judged", "results/tiny/ours/val.json"),
-    "yardsticks": ("judged", "results/tiny/yardsticks.json"),
+    "baselines": ("judged", "results/tiny/baselines.json"),
     "tune": ("training", "tune/trials.csv"),
     "report": ("judged", "reports/tiny.html"),
 }
@@ -193,7 +193,7 @@ def test_a_run_shows_the_parameters_that_decide_its_output_and_no_others(project
     assert params["scribbles"]["scribbles.width"] == "2" and "loss.weight" not in params["scribbles"]
     assert params["tune"]["tune.space.loss.weight.high"] == "5.0"
     assert not [key for key in params["train_stage2"] | params["predict"] if key.startswith("tune.")]
-    assert {"predict.height", "predict.foreground_bias", "predict.refinement.iterations"} <= set(params["evaluate"])
+    assert {"predict.height", "predict.foreground_bias", "predict.crf_refinement.iterations"} <= set(params["evaluate"])
     assert all(key.startswith("predict.") for key in params["evaluate"])
 
 
@@ -247,8 +247,8 @@ def test_tables_hold_the_rows_of_the_files_under_names_that_the_pages_show(proje
     assert "train/stage1/learning_rate" in trials["columns"] and len(trials["data"]) == 3
 
 
-def test_yardsticks_have_their_scores_as_metrics_and_single_videos_in_a_table(project):
-    run = the_run("yardsticks")
+def test_baselines_have_their_scores_as_metrics_and_single_videos_in_a_table(project):
+    run = the_run("baselines")
     assert run.data.metrics["empty.global.J_and_F-Mean"] == 0.55
     assert not [key for key in run.data.metrics if "val-000" in key]
     table = json.loads(artifact(run, "videos.json").read_text())
@@ -321,7 +321,7 @@ def test_the_logged_model_segments_a_folder_of_frames(project, tmp_path, monkeyp
     assert model.predict([job]) == [job["out"]]
     checkpoint = layout.run("ours", "stage2") / "checkpoint.pt"
     there = tmp_path / "there"
-    segment_video(frames, tmp_path / "scribble.png", checkpoint, there, "cpu", False, False, USUAL, untracked)
+    segment_video(frames, tmp_path / "scribble.png", checkpoint, there, "cpu", False, False, DEFAULT_PREDICT, untracked)
     masks = sorted((tmp_path / "masks").glob("*.png"))
     assert len(masks) == 6
     assert all(mask.read_bytes() == (there / mask.name).read_bytes() for mask in masks)

@@ -19,16 +19,17 @@ from bad_place import edit, make_place
 from sandbox import PROJECT, environment
 
 import pipelines.tuning.search_callback
-from pipelines.cluster.worker_inputs import Inputs
+from pipelines.cluster.worker_inputs import WorkerInputs
+from pipelines.params import typed
 from pipelines.reporting.search_table import read_search
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tuning.search_callback import Follower, Trial
-from pipelines.tuning.search_space import grid_points, random_points, require_space, typed, within
+from pipelines.tuning.search_callback import SearchCallback, Trial
+from pipelines.tuning.search_space import grid_points, random_points, require_space, within
 from pipelines.tuning.search_trial import _config
 from pipelines.tuning.searchers import proposing, scheduling
 from pipelines.tuning.trainable import State, train_both
 from pipelines.tuning.trial_resources import _require, _room
-from pipelines.tuning.trial_store import KeptTrials
+from pipelines.tuning.trial_store import TrialStore
 from ssvos.config import Config, RangeConfig, ResourcesConfig, TuneConfig
 from ssvos.config.variants import Params, merge
 
@@ -45,7 +46,7 @@ def test_a_grid_has_every_combination_of_points_written_out_by_hand(tiny_config)
         WIDTH: {"low": 4, "high": 8, "num": 9, "log": False},
         LOSS: {"choices": ["none", "dense_crf"]},
     }
-    points = grid_points(searching(tiny_config, algorithm="grid", space=space))
+    points = grid_points(searching(tiny_config, searcher="grid", space=space))
     assert len(points) == 3 * 5 * 2, "the nine points of 4..8 are five whole numbers"
     assert sorted({point[RATE] for point in points}) == pytest.approx([1e-4, 1e-3, 1e-2])
     assert [point[WIDTH] for point in points[:10:2]] == [4, 5, 6, 7, 8]
@@ -55,7 +56,7 @@ def test_a_grid_has_every_combination_of_points_written_out_by_hand(tiny_config)
 
 def test_random_points_begin_with_the_present_values_and_do_not_depend_on_the_budget(tiny_config):
     space = {RATE: {"low": 1e-5, "high": 1e-1}, WIDTH: {"low": 3, "high": 18, "log": False}}
-    few, many = (random_points(searching(tiny_config, algorithm="random", trials=n, space=space)) for n in (5, 400))
+    few, many = (random_points(searching(tiny_config, searcher="random", trials=n, space=space)) for n in (5, 400))
     assert many[:5] == few
     assert few[0] == {RATE: 1e-3, WIDTH: 16}
     counts = Counter(point[WIDTH] for point in many[1:])
@@ -66,14 +67,14 @@ def test_random_points_begin_with_the_present_values_and_do_not_depend_on_the_bu
 
 def test_a_whole_number_over_its_logarithm_is_drawn_as_often_as_its_stretch_is_long(tiny_config):
     space = {WIDTH: {"low": 1, "high": 2}}
-    points = random_points(searching(tiny_config, algorithm="random", trials=600, space=space))
+    points = random_points(searching(tiny_config, searcher="random", trials=600, space=space))
     # 0.5..1.5 and 1.5..2.5 have log(3) and log(5 / 3)
     assert sum(point[WIDTH] == 1 for point in points) / 600 == pytest.approx(1.0986 / (1.0986 + 0.5108), abs=0.06)
 
 
 def test_what_pbt_multiplies_stays_in_its_range(tiny_config):
     space = {RATE: {"low": 1e-4, "high": 1e-2}, LOSS: {"choices": ["none", "dense_crf"]}}
-    config = searching(tiny_config, algorithm="pbt", space=space)
+    config = searching(tiny_config, searcher="pbt", space=space)
     assert within(config, {RATE: 0.012, LOSS: "none"}) == {RATE: 1e-2, LOSS: "none"}
     assert within(config, {RATE: 0.00008, LOSS: "none"})[RATE] == 1e-4
     assert within(config, {RATE: 0.005, LOSS: "none"})[RATE] == 0.005
@@ -95,8 +96,8 @@ def test_every_kind_of_parameter_may_be_searched(tiny_config):
         "loss.weight": {"choices": [1, 2]},
     }
     for algorithm in ("tpe", "random"):
-        require_space(searching(tiny_config, algorithm=algorithm, space=space))
-    values = random_points(searching(tiny_config, algorithm="random", space=space))[3]
+        require_space(searching(tiny_config, searcher=algorithm, space=space))
+    values = random_points(searching(tiny_config, searcher="random", space=space))[3]
     assert _config(values, {"config": tiny_config.model_dump(mode="json")}).model.fusion_channels == values[WIDTH]
 
 
@@ -161,15 +162,15 @@ def test_a_choice_is_shown_in_words_and_gets_no_chart(tiny_config, tmp_path, mon
 
 
 def test_a_trial_on_disk_reads_back_and_a_broken_one_is_named(tmp_path):
-    kept = KeptTrials(tmp_path)
+    kept = TrialStore(tmp_path)
     first = Trial(1, {RATE: 0.5, LOSS: "none"}, "abc", status="failed", error="nan", history=[{"epoch": 1}])
     second = Trial(0, {RATE: 0.25, LOSS: "none"}, "def", score=0.5)
     for trial in (first, second, first):
         kept.write(trial)
-    assert kept.known == [] and KeptTrials(tmp_path).known == [second, first]
+    assert kept.known == [] and TrialStore(tmp_path).known == [second, first]
     (tmp_path / "trial-0001.json").write_text('{"number": 1')
     with pytest.raises(ValueError, match=r"trial-0001\.json: not a trial of a search .*; remove its folder"):
-        KeptTrials(tmp_path)
+        TrialStore(tmp_path)
 
 
 @pytest.fixture
@@ -193,11 +194,11 @@ def mlflow_calls(monkeypatch) -> list[tuple]:
     return calls
 
 
-def follower(known: list[Trial], keep) -> Follower:
+def follower(known: list[Trial], keep) -> SearchCallback:
     def record_of(number, values, history) -> SimpleNamespace:
         return SimpleNamespace(name=number)
 
-    return Follower(6, 2, [{RATE: 0.5}], "parent", record_of, lambda: None, known, keep)
+    return SearchCallback(6, 2, [{RATE: 0.5}], "parent", record_of, lambda: None, known, keep)
 
 
 def ray_trial(name: str, rate: float) -> SimpleNamespace:
@@ -324,7 +325,7 @@ def test_a_member_that_has_trained_its_last_epoch_is_neither_paused_nor_copied(t
     space = {RATE: {"low": 1e-5, "high": 1e-1}}
     stages = {"train": {"stage1": {"epochs": 2}, "stage2": {"epochs": 1}}}
     config = Config.model_validate(merge(tiny_config.model_dump(mode="json"), stages))
-    population = scheduling(searching(config, algorithm="pbt", trials=2, space=space), [])
+    population = scheduling(searching(config, searcher="pbt", trials=2, space=space), [])
 
     def decided(epoch: int) -> str:
         result = {"training_iteration": epoch, "row/epoch": epoch, "row/holdout_score": 0.5}  # flat, as Ray has it
@@ -373,7 +374,7 @@ def test_optuna_searches_near_the_best_of_the_trials_that_had_ended(tiny_config)
 @pytest.mark.parametrize(("scheduler", "decision"), [("asha", "STOP"), ("none", "CONTINUE")])
 def test_a_weak_trial_is_measured_by_those_that_had_ended(tiny_config, scheduler, decision):
     space = {RATE: {"low": 1e-5, "high": 1e-1}}
-    config = searching(tiny_config, trials=9, grace=1, reduction=2, scheduler=scheduler, space=space)
+    config = searching(tiny_config, trials=9, grace_period=1, reduction_factor=2, scheduler=scheduler, space=space)
     known = [ended(number, 1e-3, [0.5 + 0.01 * number, 0.6]) for number in range(4)]
     stops = scheduling(config, known)
     weak = SimpleNamespace(trial_id="weak")
@@ -382,7 +383,7 @@ def test_a_weak_trial_is_measured_by_those_that_had_ended(tiny_config, scheduler
 
 
 def test_a_trial_that_goes_on_from_its_state_ends_where_it_would_have(tiny_data, tmp_path):
-    inputs = Inputs(tiny_data.index, tiny_data.scribbles, tiny_data.roots)
+    inputs = WorkerInputs(tiny_data.index, tiny_data.scribbles, tiny_data.roots)
     config = tiny_data.config
     rows: list[dict] = []
     state = State()
@@ -480,7 +481,7 @@ def test_a_search_killed_at_trial_5_of_12_goes_on_to_12_and_repeats_none(made, t
 @pytest.mark.timeout(600)
 def test_a_killed_population_goes_on_with_its_weights(made, tmp_path):
     stages = {"stage1": {"epochs": 2}}
-    place = smallest(tmp_path / "place", made, trials=3, algorithm="pbt", trial={"train": stages})
+    place = smallest(tmp_path / "place", made, trials=3, searcher="pbt", trial={"train": stages})
     killed(place, 2, lambda trial: len(trial["history"]) >= 2)
     assert len(kept(place)) == 3
     rows, said = finished(place)
@@ -496,7 +497,7 @@ def test_a_killed_population_goes_on_with_its_weights(made, tmp_path):
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers need two CPUs")
 def test_two_workers_of_a_trial_come_to_what_one_process_does(made, tmp_path):
     space = {WIDTH: {"low": 4, "high": 8}}
-    rows, _ = finished(smallest(tmp_path / "alone", made, trials=3, algorithm="random", space=space))
+    rows, _ = finished(smallest(tmp_path / "alone", made, trials=3, searcher="random", space=space))
     assert int(rows[0][WIDTH]) == 8 and {int(row[WIDTH]) for row in rows} <= set(range(4, 9))
     (both,), _ = finished(smallest(tmp_path / "both", made, trials=1, workers=2))
     assert float(both["score"]) == pytest.approx(float(rows[0]["score"]), abs=2e-3)

@@ -8,11 +8,11 @@ import torch
 from cluster_head import free_port
 from object_store import KEYS, object_store
 
-from pipelines.cluster.checkpoint_store import StoredState
+from pipelines.cluster.checkpoint_store import CheckpointStore
 from pipelines.cluster.storage import Place, put, remove_folder, require_storage, resume_folder, storage
 from pipelines.tuning.search_callback import Trial
-from pipelines.tuning.trial_store import KeptTrials
-from ssvos.training.train_state import Progress, to_bytes
+from pipelines.tuning.trial_store import TrialStore
+from ssvos.training.train_state import TrainState, to_bytes
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def somewhere(request, bucket, tmp_path, monkeypatch) -> str:
 
 
 def a_state(epoch: int) -> bytes:
-    return to_bytes(Progress(epoch=epoch, weights={"a": torch.arange(5000.0)}), "d")
+    return to_bytes(TrainState(epoch=epoch, weights={"a": torch.arange(5000.0)}), "d")
 
 
 def test_of_two_states_the_one_before_replaces_a_broken_one(somewhere, caplog):
     require_storage()
     folder = resume_folder("run")
-    kept = StoredState(folder / "progress.pt", "d")
+    kept = CheckpointStore(folder / "progress.pt", "d")
     assert kept.read() is None
     for epoch in (1, 2, 3):
         kept.write(a_state(epoch))
@@ -57,10 +57,10 @@ def test_trials_of_a_search_read_back(somewhere):
     folder = resume_folder("search")
     trials = [Trial(number, {"a": 0.5}, f"run-{number}") for number in (0, 1, 10)]
     for trial in reversed(trials):
-        KeptTrials(folder).write(trial)
-    assert KeptTrials(folder).known == trials
+        TrialStore(folder).write(trial)
+    assert TrialStore(folder).known == trials
     remove_folder(folder)
-    assert KeptTrials(folder).known == []
+    assert TrialStore(folder).known == []
 
 
 def test_nothing_asked_for_is_the_projects_folder(monkeypatch):

@@ -132,9 +132,9 @@ def made(tiny_data, tmp_path, monkeypatch) -> Path:
             write_run(f"{row}-seed{seed}", score)
     failure_path(LAYOUT, "lr1_1e-5-seed0").parent.mkdir()
     failure_path(LAYOUT, "lr1_1e-5-seed0").write_text("loss is nan in epoch 1, step 2\n")
-    LAYOUT.yardsticks.parent.mkdir(parents=True)
+    LAYOUT.baselines.parent.mkdir(parents=True)
     answer = {"embedded": {"global": {"J&F-Mean": 0.3, "J-Mean": 0.3, "F-Mean": 0.3}}}
-    LAYOUT.yardsticks.write_text(json.dumps(dict.fromkeys(("empty", "copied", "grabcut_flow"), answer)))
+    LAYOUT.baselines.write_text(json.dumps(dict.fromkeys(("empty", "copied", "grabcut_flow"), answer)))
     LAYOUT.index.parent.mkdir(parents=True)
     shutil.copy(tiny_data.index, LAYOUT.index)
     return folder

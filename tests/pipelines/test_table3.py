@@ -197,7 +197,7 @@ def made(tiny_data, tmp_path, monkeypatch) -> Path:
         for seed, score in enumerate(scores):
             write_run(row, seed, score)
     answers = {"untrained": 5.0, "empty": 1.7, "copied": 29.3, "grabcut_flow": 47.0}
-    LAYOUT.yardsticks.write_text(json.dumps({name: davis(score) for name, score in answers.items()}))
+    LAYOUT.baselines.write_text(json.dumps({name: davis(score) for name, score in answers.items()}))
     LAYOUT.index.parent.mkdir(parents=True)
     shutil.copy(tiny_data.index, LAYOUT.index)
     (LAYOUT.frames / "embedded").symlink_to(tiny_data.roots["embedded"])
@@ -430,7 +430,7 @@ def test_the_study_covers_every_row_and_seed(project):
     runs = {f"{row}-{seed}" for row in ROWS for seed in (0, 1, 2)}
     for stage in ("train_stage1", "train_stage2", "predict", "evaluate"):
         assert {name.partition("@")[2] for name in names if name.startswith(f"{stage}@")} == runs
-    assert {name for name in names if "@" not in name} == {"prepare", "scribbles", "yardsticks", "figure6", "table"}
+    assert {name for name in names if "@" not in name} == {"prepare", "scribbles", "baselines", "figure6", "table"}
 
 
 def test_the_project_itself_does_not_know_of_the_study(project):

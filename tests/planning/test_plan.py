@@ -11,7 +11,7 @@ import torch
 from conftest import TINY_MODEL, TINY_STAGE, TinyData, changed
 
 from ssvos.cli import main
-from ssvos.config import Config, DataConfig, OnlineConfig, PredictConfig, SourceConfig, read_yaml
+from ssvos.config import Config, DataConfig, PredictConfig, SourceConfig, TestTimeTrainingConfig, read_yaml
 from ssvos.config.variants import Params, params_from
 from ssvos.data.index import read_index
 from ssvos.data.preparation import sequences_by_split
@@ -105,7 +105,7 @@ def test_masks_take_a_pass_and_the_refinement_a_frame_and_the_online_steps_a_vid
 ):
     (counts,) = count_sources(on_disk(tiny_data))
     two = replace(counts, judged=(10, 20), objects=2.0)
-    predict = PredictConfig(height=100, width=100, online=OnlineConfig(steps=4, clip_frames=3))
+    predict = PredictConfig(height=100, width=100, test_time_training=TestTimeTrainingConfig(steps=4, clip_frames=3))
     config = tiny_config.model_copy(update={"predict": predict})
     frame, step = 0.005 + 0.01 + 0.003 + 0.02 + 0.001, 3 * (0.02 + 0.003) + 0.006
     assert costs(config, [two]).masks() == pytest.approx((30 * frame + 2 * 4 * 2 * step) / 2)
@@ -113,7 +113,7 @@ def test_masks_take_a_pass_and_the_refinement_a_frame_and_the_online_steps_a_vid
 
 def test_memory_is_activations_and_state(tiny_config):
     """2 clips of 100x100, 5 frames x 200 bytes, one regularised x 300; weights, gradients, Adam, average, buckets."""
-    averaged = STAGE.model_copy(update={"average": 0.9})
+    averaged = STAGE.model_copy(update={"ema_decay": 0.9})
     tensors = 20000 * (5 * 200 + 300) + 4 * (2 * 1000 + 4 * 600)
     assert costs(tiny_config).memory(averaged, 2, on_gpu=False) == pytest.approx(1.2 * tensors + 7)
     alone = 40000 * (5 * 200 + 300) + 4 * (1000 + 3 * 600)

@@ -103,7 +103,7 @@ def test_dvc_composes_the_same(preset, tmp_path):
 def test_the_paper_preset_holds_the_numbers_of_iv_c():
     config = params_from(compose(CONF, "paper"), "paper").base
     first, second = config.train.stage1, config.train.stage2
-    shared = ("epochs", "batch_clips", "clip_frames", "height", "width", "learning_rate", "decay", "weight_decay")
+    shared = ("epochs", "batch_clips", "clip_frames", "height", "width", "learning_rate", "lr_decay", "weight_decay")
     assert [getattr(first, key) for key in shared] == [80, 4, 8, 240, 480, 1e-4, 0.95, 1e-5]
     assert [getattr(second, key) for key in shared] == [100, 2, 14, 480, 854, 1e-5, 0.985, 1e-6]
     assert (first.auxiliary_weight, second.auxiliary_weight) == (1.0, 0.0)
@@ -127,7 +127,7 @@ def test_the_paper_preset_holds_the_numbers_of_iv_c():
         "blur": 0.0,
         "cutout": 0.0,
         "rotation": 0.0,
-        "colour": 0.0,
+        "color": 0.0,
     }
     assert {s.name: (s.layout, s.train) for s in config.data.sources} == {
         "youtube": ("youtube-vos", "train"),

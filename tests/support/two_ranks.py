@@ -10,7 +10,7 @@ import ssvos.training.train_step
 from ssvos.config import Config
 from ssvos.data.clips import ClipDataset, ClipSpec
 from ssvos.losses.joint import JointLoss
-from ssvos.training.train_state import Progress
+from ssvos.training.train_state import TrainState
 from ssvos.training.trainer import TrainingData, first_network, fit, training_data
 
 MARK = torch.tensor([1, 254, 3, 252, 5, 250], dtype=torch.uint8)  # no smooth image has it
@@ -28,12 +28,12 @@ def main(folder: Path, rank: int) -> None:
     state = folder / "state.pt"
     results = {"two": trained(config, data, None, lambda made: torch.save(made, state) if rank == 0 else None)}
     torch.distributed.barrier()
-    results["resumed"] = trained(config, data, Progress(**torch.load(state, weights_only=True)))
+    results["resumed"] = trained(config, data, TrainState(**torch.load(state, weights_only=True)))
     if rank == 0:
         torch.save(results, folder / "results.pt")
 
 
-def trained(config: Config, data: TrainingData, resume: Progress | None = None, keep=lambda _: None) -> dict:
+def trained(config: Config, data: TrainingData, resume: TrainState | None = None, keep=lambda _: None) -> dict:
     """keep: gets a state within the epoch, as plain values."""
     said: list[str] = []
     done = fit(

@@ -67,7 +67,7 @@ def test_the_second_stage_begins_where_the_first_ended(fitted, one_epoch):
     data = one_epoch.data.model_dump(mode="json") | {"sources": [source]}
     still = one_epoch.train.stage1.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
     train = one_epoch.train.model_copy(update={"stage2": still}).model_dump(mode="json")
-    fit = {"stage": "stage2", "out": "second", "start": "run/checkpoint.pt"}
+    fit = {"stage": "stage2", "out": "second", "init_checkpoint": "run/checkpoint.pt"}
     write_file(folder / "second.yaml", one_epoch, fit, data=data, train=train)
     result = call(folder / "second.yaml")
     assert result.exit_code == 0, result.output

@@ -13,7 +13,7 @@ from conftest import TINY_MODEL, batch_of, changed, loss_of, run
 from torch.optim.swa_utils import AveragedModel
 
 from ssvos.config import Config, LossConfig, ScribbleConfig
-from ssvos.data.clips import ClipSource
+from ssvos.data.clips import ClipSampler
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.inference.segmenter import segment
 from ssvos.labels import encode_labels, write_labels
@@ -21,7 +21,7 @@ from ssvos.metrics.region import region_similarity
 from ssvos.models.network import Network
 from ssvos.scribbles.simulate import scribble_rng, simulate_scribble
 from ssvos.scribbles.store import STORE_SCHEMA, ScribbleStore
-from ssvos.training.trainer import Progress, TrainingData, first_network, holdout_score
+from ssvos.training.trainer import TrainingData, TrainState, first_network, holdout_score
 
 HEIGHT, WIDTH, LENGTH = 64, 80, 3
 IDS = (1, 2)
@@ -33,8 +33,8 @@ class Clip(NamedTuple):
 
     frames: np.ndarray
     masks: np.ndarray
-    scribbled: ClipSource
-    judged: ClipSource
+    scribbled: ClipSampler
+    judged: ClipSampler
 
     @property
     def first_scribble(self) -> np.ndarray:
@@ -69,7 +69,7 @@ def written_clip(folder: Path) -> Clip:
         frames.append(frame)
         masks.append(mask)
     store = ScribbleStore(pa.Table.from_pylist(rows, schema=STORE_SCHEMA))
-    judged = ClipSource([IndexedVideo("a", "train", "clip", tuple(listed), {})], {"a": folder}, {"a": 1.0}, store)
+    judged = ClipSampler([IndexedVideo("a", "train", "clip", tuple(listed), {})], {"a": folder}, {"a": 1.0}, store)
     maskless = IndexedVideo("a", "train", "clip", tuple(replace(f, mask_path=None) for f in listed), {})
     return Clip(np.stack(frames), np.stack(masks), replace(judged, videos=[maskless]), judged)
 
@@ -79,7 +79,7 @@ class Learnt(NamedTuple):
     clip: Clip
     before: Network
     after: Network
-    progress: Progress
+    progress: TrainState
     masks: np.ndarray  # (T, H, W) of `segment` from the first frame's scribble
 
 
@@ -99,10 +99,10 @@ def learnt(tiny_config, tmp_path_factory) -> Learnt:
         height=HEIGHT,
         width=WIDTH,
         learning_rate=3e-3,
-        decay=0.7,
-        max_norm=1.0,
+        lr_decay=0.7,
+        grad_clip_norm=1.0,
         weight_decay=0.0,
-        average=0.95,
+        ema_decay=0.95,
     )
     config = config.model_copy(update={"loss": LossConfig(sigma_xy=20.0), "model": TINY_MODEL})
     assert config.loss.regularizer == "scribble_supervised" and config.model.attention.kind == "scribble"

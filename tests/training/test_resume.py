@@ -16,12 +16,12 @@ from bad_place import edit, make_place
 from conftest import changed, run
 from ruamel.yaml import YAML
 
-from pipelines.cluster.checkpoint_actor import Keeper
+from pipelines.cluster.checkpoint_actor import CheckpointActor
 from ssvos.config import AugmentConfig
 from ssvos.models.checkpoint import load_checkpoint
 from ssvos.models.network import Network
 from ssvos.training.fit import fit_from_file
-from ssvos.training.train_state import Kept, Progress, from_bytes, run_digest, to_bytes
+from ssvos.training.train_state import Kept, TrainState, from_bytes, run_digest, to_bytes
 from ssvos.training.trainer import first_network, fit
 
 STEPS = 3  # an epoch
@@ -30,18 +30,18 @@ STEPS = 3  # an epoch
 @pytest.fixture(scope="module")
 def config(tiny_config):
     """Three epochs of three steps, with all that carries something from step to step."""
-    stage = {"epochs": 3, "clips_per_epoch": 2 * STEPS, "save_every": 1, "warmup": 5, "ramp": 6}
-    made = changed(tiny_config, **stage, average=0.8, max_norm=1.0, frame_stride=2)
-    augment = AugmentConfig(flip=0.5, reverse=0.5, scale_max=1.4, rotation=15.0, colour=0.4)
+    stage = {"epochs": 3, "clips_per_epoch": 2 * STEPS, "save_every": 1, "warmup_steps": 5, "ramp_steps": 6}
+    made = changed(tiny_config, **stage, ema_decay=0.8, grad_clip_norm=1.0, frame_stride=2)
+    augment = AugmentConfig(flip=0.5, reverse=0.5, scale_max=1.4, rotation=15.0, color=0.4)
     return made.model_copy(update={"train": made.train.model_copy(update={"augment": augment})})
 
 
-def fitted(config, data, resume: Progress | None = None, seed: int = 0) -> tuple[Progress, list[bytes]]:
+def fitted(config, data, resume: TrainState | None = None, seed: int = 0) -> tuple[TrainState, list[bytes]]:
     """The finished progress, and its states at every step and at every epoch's end."""
     network = first_network(config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})}))
     states = []
 
-    def keep(progress: Progress) -> None:
+    def keep(progress: TrainState) -> None:
         states.append(to_bytes(progress, "d"))
 
     done = fit(
@@ -65,7 +65,7 @@ def leaves(value: object, name: str = "") -> dict[str, object]:
     return {key: leaf for part, inner in items for key, leaf in leaves(inner, f"{name}.{part}").items()}
 
 
-def assert_same(one: Progress, two: Progress) -> None:
+def assert_same(one: TrainState, two: TrainState) -> None:
     """But for the random states, on which nothing depends here."""
     first, second = (leaves({k: v for k, v in vars(p).items() if k != "random"}) for p in (one, two))
     assert first.keys() == second.keys()
@@ -74,7 +74,7 @@ def assert_same(one: Progress, two: Progress) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(config, tiny_data) -> tuple[Progress, list[bytes]]:
+def whole(config, tiny_data) -> tuple[TrainState, list[bytes]]:
     return fitted(config, tiny_data.load())
 
 
@@ -242,7 +242,7 @@ def test_parameters_data_and_start_are_in_the_digest(config, tiny_data, tmp_path
     digests = [
         run_digest(config, "stage1", files),
         run_digest(config, "stage2", files),
-        run_digest(changed(config, decay=0.5), "stage1", files),
+        run_digest(changed(config, lr_decay=0.5), "stage1", files),
         run_digest(config, "stage1", [tmp_path / "other.pt", files[1]]),
         run_digest(config, "stage1", [*files, tmp_path / "other.pt"]),
     ]
@@ -251,7 +251,7 @@ def test_parameters_data_and_start_are_in_the_digest(config, tiny_data, tmp_path
 
 
 def a_state(epoch: int, digest: str = "d") -> bytes:
-    return to_bytes(Progress(epoch=epoch, weights={"a": torch.arange(5000.0)}), digest)
+    return to_bytes(TrainState(epoch=epoch, weights={"a": torch.arange(5000.0)}), digest)
 
 
 def cut_off(state: bytes) -> bytes:
@@ -398,12 +398,12 @@ def test_a_stage_begins_with_the_checkpoint_that_it_names(place):
 
     start = "runs/tiny/ours/stage1/checkpoint.pt"
     same = Path("runs/tiny/pce/stage2/checkpoint.pt")
-    still = {"learning_rate": 1e-30, "weight_decay": 0.0, "epochs": 1, "start": str(same)}
+    still = {"learning_rate": 1e-30, "weight_decay": 0.0, "epochs": 1, "init_checkpoint": str(same)}
     edit("params.yaml", train={"stage1": still})
     train.main()
     begun, made = (load_checkpoint(path)[0].state_dict() for path in (same, "runs/tiny/pce/stage1/checkpoint.pt"))
     assert all((value - made[key]).abs().max() < 1e-20 for key, value in begun.items())
-    edit("params.yaml", train={"stage1": {"start": start}})
+    edit("params.yaml", train={"stage1": {"init_checkpoint": start}})
     with pytest.raises(
         ValueError, match=r"ours/stage1/checkpoint\.pt: its network has model\.attention\.kind scribble"
     ):
@@ -411,7 +411,7 @@ def test_a_stage_begins_with_the_checkpoint_that_it_names(place):
 
 
 def test_the_keeper_hands_on_rows_states_and_warnings():
-    keeper = Keeper(b"first")
+    keeper = CheckpointActor(b"first")
     assert keeper.latest() == b"first" and keeper.take() == ([], None)
     keeper.put({}, "", b"in an epoch")
     keeper.put({}, "a warning", None)

@@ -14,8 +14,8 @@ from ssvos.config import Config
 from ssvos.device import deterministic
 from ssvos.losses.joint import JointLoss
 from ssvos.models.checkpoint import save_checkpoint
-from ssvos.training.train_step import Learner, copied
-from ssvos.training.trainer import LOSS_TERMS, Progress, first_network, fit
+from ssvos.training.train_step import TrainStep, copied
+from ssvos.training.trainer import LOSS_TERMS, TrainState, first_network, fit
 
 
 def test_gradients_of_a_batch_are_the_mean_of_those_of_its_halves(tiny_data):
@@ -68,12 +68,12 @@ def test_fewer_clips_than_a_batch_are_refused(tiny_data):
         run(changed(tiny_data.config, clips_per_epoch=1), tiny_data.load())
 
 
-def saved_and_loaded(progress: Progress) -> Progress:
+def saved_and_loaded(progress: TrainState) -> TrainState:
     """Through a file that is read safely, as a resumed run finds it."""
     buffer = io.BytesIO()
     torch.save(vars(progress), buffer)
     buffer.seek(0)
-    return Progress(**torch.load(buffer, weights_only=True))
+    return TrainState(**torch.load(buffer, weights_only=True))
 
 
 class Interrupted(Exception):
@@ -81,7 +81,7 @@ class Interrupted(Exception):
 
 
 def test_resuming_at_an_epochs_end_gives_the_weights_of_an_uninterrupted_run(tiny_data):
-    config = changed(tiny_data.config, epochs=3, warmup=3, max_norm=1.0)
+    config = changed(tiny_data.config, epochs=3, warmup_steps=3, grad_clip_norm=1.0)
     whole = run(config, tiny_data.load())
     kept = []
 
@@ -125,7 +125,7 @@ def test_the_learning_rate_warms_up_by_step_and_decays_by_epoch(tiny_data, monke
         lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1],
     )
     run(
-        changed(tiny_data.config, learning_rate=0.01, decay=0.5, warmup=4, clips_per_epoch=6, epochs=2),
+        changed(tiny_data.config, learning_rate=0.01, lr_decay=0.5, warmup_steps=4, clips_per_epoch=6, epochs=2),
         tiny_data.load(),
     )
     expected = [0.01 * f for f in (0.25, 0.5, 0.75, 0.5, 0.5, 0.5)]
@@ -181,7 +181,7 @@ def trained(config: Config, **stage) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update=stage)})
 
 
-def told(config: Config, data, network=None) -> tuple[Progress, list[str]]:
+def told(config: Config, data, network=None) -> tuple[TrainState, list[str]]:
     """The finished progress, and the lines that were said meanwhile."""
     said: list[str] = []
     network = network or first_network(config)
@@ -191,7 +191,7 @@ def told(config: Config, data, network=None) -> tuple[Progress, list[str]]:
 def gradients(config: Config, source, count: int, precision: str = "float32") -> tuple[torch.Tensor, dict]:
     """Loss terms and gradients that a step of the first batch takes, without its update."""
     network = first_network(config)
-    learner = Learner(network, config, config.train.stage1, torch.device("cpu"), print)
+    learner = TrainStep(network, config, config.train.stage1, torch.device("cpu"), print)
     network.train()
     terms = learner._gradients(batch_of(source, config, count), 1.0)
     return terms, {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
@@ -240,7 +240,9 @@ def test_float16_scales_its_loss_and_the_scale_is_resumed(tiny_data, monkeypatch
     """On the CPU, which computes in float16 slowly, and is refused but here."""
     monkeypatch.setattr("ssvos.training.train_step.require_precision", lambda *_: None)
     monkeypatch.setattr("torch.amp.GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**9, growth_interval=3))
-    config = changed(tiny_data.config, precision="float16", epochs=2, clips_per_epoch=8, save_every=1, max_norm=1.0)
+    config = changed(
+        tiny_data.config, precision="float16", epochs=2, clips_per_epoch=8, save_every=1, grad_clip_norm=1.0
+    )
     plain = run(changed(config, precision="float32", epochs=1), tiny_data.load())
     states = []
     network = first_network(config)
@@ -323,9 +325,9 @@ def spoilt(data, batches: list[int], config: Config, monkeypatch) -> list[str]:
 
 
 def test_a_batch_whose_loss_is_not_finite_may_be_left_out(tiny_data, monkeypatch):
-    config, data = changed(tiny_data.config, epochs=2, clips_per_epoch=6, average=0.5), tiny_data.load()
+    config, data = changed(tiny_data.config, epochs=2, clips_per_epoch=6, ema_decay=0.5), tiny_data.load()
     names = spoilt(data, [1], config, monkeypatch)
-    progress, said = told(trained(config, skip_nonfinite=1), data)
+    progress, said = told(trained(config, max_skipped_batches=1), data)
     assert len(said) == 1 and "epoch 1, step 2" in said[0] and names[0] in said[0] and "1 of at most 1" in said[0]
     assert progress.skipped == 1 and len(progress.history) == 2
     assert all(torch.isfinite(value).all() for value in progress.weights.values())
@@ -339,7 +341,7 @@ def test_one_batch_more_than_may_be_left_out_stops_the_run(tiny_data, monkeypatc
     config, data = changed(tiny_data.config, epochs=1, clips_per_epoch=6), tiny_data.load()
     spoilt(data, [0, 2], config, monkeypatch)
     said = []
-    config = trained(config, skip_nonfinite=1)
+    config = trained(config, max_skipped_batches=1)
     with pytest.raises(FloatingPointError, match=r"epoch 1, step 3 .*after 1 batches left out"):
         fit(first_network(config), data, config, config.train.stage1, "cpu", lambda _: None, say=said.append)
     assert len(said) == 1
@@ -374,7 +376,7 @@ def test_the_ramp_raises_the_proximal_loss_as_well(tiny_data, share):
     proximal = tiny_data.config.loss.proximal.model_copy(update={"weight": 2.0, "filter": "exact"})
     loss = tiny_data.config.loss.model_copy(update={"regularizer": "none", "proximal": proximal})
     config, data = tiny_data.config.model_copy(update={"loss": loss}), tiny_data.load()
-    learner = Learner(first_network(config), config, config.train.stage1, torch.device("cpu"), print)
+    learner = TrainStep(first_network(config), config, config.train.stage1, torch.device("cpu"), print)
     total, pce, auxiliary, _, found = learner._gradients(batch_of(data.fit, config, 2), share).tolist()
     assert found > 0 if share else found == 0
     auxiliary *= config.train.stage1.auxiliary_weight
@@ -383,8 +385,8 @@ def test_the_ramp_raises_the_proximal_loss_as_well(tiny_data, share):
 
 def test_a_step_whose_gradient_is_not_finite_is_not_taken(tiny_data, monkeypatch):
     """The loss is finite, the root's slope at 0 is not."""
-    config, data = changed(tiny_data.config, max_norm=1.0), tiny_data.load()
-    learner = Learner(first_network(config), config, config.train.stage1, torch.device("cpu"), print)
+    config, data = changed(tiny_data.config, grad_clip_norm=1.0), tiny_data.load()
+    learner = TrainStep(first_network(config), config, config.train.stage1, torch.device("cpu"), print)
     batch, loss = batch_of(data.fit, config, 2), ssvos.training.train_step.joint_loss
     before = copied(learner.network)
 

@@ -19,9 +19,9 @@ def results(tiny_data, tmp_path_factory) -> dict[str, dict]:
 
     The clip whose loss is not finite is the second worker's, in the second step.
     """
-    stage = {"epochs": 1, "batch_clips": 4, "clips_per_epoch": 16, "accumulate": 2, "save_every": 3, "average": 0.5}
+    stage = {"epochs": 1, "batch_clips": 4, "clips_per_epoch": 16, "accumulate": 2, "save_every": 3, "ema_decay": 0.5}
     config = changed(tiny_data.config, **stage)
-    config = config.model_copy(update={"train": config.train.model_copy(update={"skip_nonfinite": 1})})
+    config = config.model_copy(update={"train": config.train.model_copy(update={"max_skipped_batches": 1})})
     job = {"config": config.model_dump(mode="json"), "index": str(tiny_data.index), "spoilt": 4 + 2}
     job |= {"scribbles": str(tiny_data.scribbles), "roots": {k: str(v) for k, v in tiny_data.roots.items()}}
     folder = tmp_path_factory.mktemp("ranks")

@@ -1,6 +1,6 @@
 """Judge the answers without training on DAVIS-2016's validation clips: GrabCut + flow, and the first true mask copied.
 
-python studies/davis2016/yardsticks.py DAVIS --masks FOLDER
+python studies/davis2016/baselines.py DAVIS --masks FOLDER
 """
 
 import argparse
@@ -45,4 +45,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, OSError) as error:
-        sys.exit(f"yardsticks: {error}")
+        sys.exit(f"baselines: {error}")
