@@ -3,7 +3,9 @@
 # make repro PRESET=name   with the parameters of a preset, see docs/presets.md; with DATA=dir, on that folder
 # make repro DATA=demo     back to the embedded data set
 # make study STUDY=table3  a study of studies/, on request: hours, see docs/studies.md
-# make test                the test suite
+# make check               lint, types, docs and the fast unit tests: under two minutes
+# make test                make check, then all other tests
+# make docs                the documentation as a site, in site/
 # make faults              kill workers, drivers and machines for real, and go on: ten minutes on idle cores
 # make mutations           break the method line by line, and see a test fall each time
 # make bench-smallest      every benchmark in seconds: do they run; docs/speed.md has what was measured
@@ -15,7 +17,7 @@ READY := $(VENV)/.ready
 # stages are run by DVC through the shell: they must find this environment's python
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro study study-named test faults mutations bench-smallest setup
+.PHONY: repro study study-named check test docs faults mutations bench-smallest setup
 
 setup: $(READY)
 
@@ -49,8 +51,19 @@ study: study-named setup
 study-named:
 	@$(if $(filter $(STUDY),$(STUDIES)),,echo "Which study? make study STUDY=NAME; there is $(STUDIES)" >&2; exit 2)
 
-test: setup
-	python -m pytest -n 2 --dist loadfile
+PYTEST := python -m pytest -n 2 --dist loadfile --durations=10 --durations-min=1
+
+check: setup docs
+	ruff check .
+	ruff format --check .
+	mypy
+	$(PYTEST) -m fast
+
+test: check
+	$(PYTEST) -m "not fast"
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 
 faults: setup
 	SSVOS_FAULTS=1 python -m pytest tests/pipelines/test_faults.py tests/pipelines/test_pipeline.py

@@ -1,10 +1,17 @@
 """A copy of the project in a folder of its own, with git and DVC, in which tests run its real commands."""
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from functools import cache
 from pathlib import Path
+
+import warm_python
+from warm_python import CLIENT
 
 PROJECT = Path(__file__).parents[2]
 _PARTS = ("conf", "pipelines", "ssvos", "dvc.yaml", "Makefile", "pyproject.toml", "requirements.lock")
@@ -25,11 +32,7 @@ def make_project(folder: Path) -> Path:
             shutil.copy(source, folder / name)
     shutil.copytree(PROJECT / "studies", folder / "studies", ignore=shutil.ignore_patterns(*_OF_RUNS, *_TABLES))
     shutil.copy(PROJECT / "tests" / "support" / "tiny_params.yaml", folder / "params.yaml")
-    (folder / ".venv").mkdir()
-    for part in Path(sys.prefix).iterdir():
-        if part.name != ".ready":
-            (folder / ".venv" / part.name).symlink_to(part)
-    (folder / ".venv" / ".ready").touch()
+    _make_environment(folder / ".venv")
     run(["git", "init", "-q", "."], folder)
     run(["git", "config", "user.email", "test@localhost"], folder)
     run(["git", "config", "user.name", "test"], folder)
@@ -37,6 +40,43 @@ def make_project(folder: Path) -> Path:
     run(["git", "add", "-A"], folder)
     run(["git", "commit", "-qm", "start"], folder)
     return folder
+
+
+def _make_environment(venv: Path) -> None:
+    """This interpreter's environment, set up already; its `python` runs the stages in children of a warm process."""
+    (venv / "bin").mkdir(parents=True)
+    for part in Path(sys.prefix).iterdir():
+        if part.name not in ("bin", ".ready"):
+            (venv / part.name).symlink_to(part)
+    for program in (Path(sys.prefix) / "bin").iterdir():
+        if program.name != "python":
+            (venv / "bin" / program.name).symlink_to(program)
+    (venv / "bin" / "python.real").symlink_to(sys.executable)
+    client = CLIENT.format(python=sys.executable, real=str(venv / "bin" / "python.real"), socket=_warm_socket())
+    (venv / "bin" / "python").write_text(client)
+    (venv / "bin" / "python").chmod(0o755)
+    (venv / ".ready").touch()
+
+
+@cache
+def _warm_socket() -> str:
+    """Start the warm process of these tests; it ends with them."""
+    path = Path(tempfile.mkdtemp(prefix="warm")) / "socket"
+    variables = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    server = subprocess.Popen(
+        [sys.executable, str(Path(warm_python.__file__)), str(path)], stdin=subprocess.PIPE, env=os.environ | variables
+    )
+
+    def stop() -> None:
+        server.stdin.close()
+        server.wait(timeout=60)
+        shutil.rmtree(path.parent)
+
+    atexit.register(stop)
+    while not path.exists():
+        assert server.poll() is None, "the warm process ended"
+        time.sleep(0.1)
+    return str(path)
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
