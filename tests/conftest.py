@@ -35,17 +35,8 @@ from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
 from ssvos.training.trainer import EpochReport, TrainingData, TrainState, first_network, fit, training_data
 
 # `make check` runs what is in these and not marked slow; `make test` runs the rest after it
-FAST = (
-    "config",
-    "data",
-    "losses",
-    "metrics",
-    "models",
-    "scribbles",
-    "test_device.py",
-    "test_imports.py",
-    "test_labels.py",
-)
+FAST = ("config", "data", "losses", "metrics", "models", "scribbles")
+FAST_FILES = ("test_device.py", "test_imports.py", "test_labels.py")
 
 TINY_MODEL = ModelConfig(
     backbone=BackboneConfig(name="resnet18", width=8, norm="group"),
@@ -71,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the fast tests, and start with the files that start pipelines: two processes then end at about one time."""
     tests = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(tests).parts[0] in FAST and not item.get_closest_marker("slow"):
+        if item.path.relative_to(tests).parts[0] in FAST + FAST_FILES and not item.get_closest_marker("slow"):
             item.add_marker("fast")
     items.sort(key=lambda item: item.path.parent.name != "pipelines" and item.path.name != "test_guides.py")
 
