@@ -15,7 +15,7 @@ from sandbox import PROJECT
 
 from ssvos.labels import read_labels, write_labels
 
-PIPELINE = ("ray", "dvc", "mlflow", "optuna", "hydra-core", "jinja2")
+PIPELINE = ("ray", "dvc", "mlflow", "optuna", "hydra-core")
 
 
 def required(names: list[str]) -> dict[str, Distribution]:
