@@ -145,5 +145,5 @@ def test_rendered_clips_may_train_alone(tiny_data, lists):
 
 
 def test_some_source_must_judge():
-    with pytest.raises(ValueError, match="no source has a list to judge, so none is held out; name val of extra"):
+    with pytest.raises(ValueError, match="no source has an evaluation list; set val of source extra"):
         DataConfig(name="x", sources=(SourceConfig(**ALONE, layout="davis", root="r"),))
