@@ -61,7 +61,7 @@ def test_the_pack_trains_where_its_videos_are_not(packed):
 def test_a_folder_that_is_there_is_not_written_into(packed):
     before = sorted(packed.rglob("*"))
     result = CliRunner().invoke(app, ["pack", str(packed / "fit.yaml"), str(packed)])
-    assert isinstance(result.exception, FileExistsError) and "is there already" in str(result.exception)
+    assert isinstance(result.exception, FileExistsError) and "already exists" in str(result.exception)
     assert sorted(packed.rglob("*")) == before
 
 
