@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A context manager that shows a progress bar on a terminal, and nothing elsewhere.
+    """A context manager that shows a progress bar on a terminal, and is silent elsewhere.
 
-    title: text beside the bar
+    title: text of the bar
     total: number of steps; None: unknown
     yields: a function that advances the bar by a count, 1 by default
     """

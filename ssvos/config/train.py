@@ -15,7 +15,7 @@ class StageConfig(FrozenConfig):
     batch_clips: clips of a batch
     clip_frames: frames of a clip
     frame_stride: largest distance between consecutive frames of a clip, frames of the video
-    smallest_stride: smallest distance; each clip's is drawn from it to frame_stride; 0: always frame_stride
+    smallest_stride: smallest distance; a clip's distance is drawn from here to frame_stride; 0: always frame_stride
     stride_growth: epochs in which the largest distance grows from smallest_stride to frame_stride; 0: at once
     weights: the sources' `weight` in this stage, by source name; 0 excludes a source
     height: height of a training frame, pixels

@@ -135,7 +135,7 @@ class ClipSampler:
         long_enough = [e for e in candidates if self._starts(e, stage.clip_frames, 1)]
         if not long_enough:
             raise ValueError(
-                f"clip_frames {stage.clip_frames}: no video has that many frames from a frame with an object on; "
+                f"clip_frames {stage.clip_frames}: no video has that many frames starting at a frame with an object; "
                 "lower it, or add longer videos"
             )
         datasets = {e: e if isinstance(e, str) else self.videos[e].dataset for e in long_enough}
