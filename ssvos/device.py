@@ -1,4 +1,4 @@
-"""Choosing a device by name, and how PyTorch computes on it."""
+"""The device to compute on, and PyTorch's settings: threads, precision and determinism."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,18 @@ import torch
 
 
 def use_threads(count: int) -> None:
-    """The most threads that PyTorch and OpenCV take in this process: both would take every core, workers or not."""
+    """Limit the threads of PyTorch and OpenCV in this process to `count`; by default each library uses all cores."""
     torch.set_num_threads(count)
-    # 0 is one thread as well; asked for 1, OpenCV waits for the threads of its pool, which a forked process lacks
+    # 0 also means one thread; with 1, OpenCV waits for its thread pool, which a forked process does not have
     cv2.setNumThreads(count if count > 1 else 0)
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device, or the CPU. ValueError for a device that is unknown or not there."""
+    """The device of a name.
+
+    name: `cpu`, `cuda`, `cuda:N`, or `auto` for the first CUDA device if there is one, else the CPU
+    Raises ValueError for a device that is unknown, unsupported or missing.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -30,23 +34,24 @@ def choose_device(name: str) -> torch.device:
 
 
 def require_precision(precision: str, device: torch.device) -> None:
-    """ValueError for float16 on a CPU, where it would be slower than float32 and no more exact than bfloat16."""
+    """Raise ValueError for float16 on a CPU, where it is slower than float32 and has no advantage over bfloat16."""
     if precision == "float16" and device.type == "cpu":
-        raise ValueError("precision float16 is for GPUs alone; on a CPU use float32 or bfloat16")
+        raise ValueError("precision float16 needs a GPU; on a CPU use float32 or bfloat16")
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Inside, PyTorch uses deterministic algorithms alone; ValueError for an operator that has none. Where that is not
-    wanted, a GPU's convolutions are tried out and the fastest are taken: clips have one size."""
-    if not wanted:
+def deterministic(enabled: bool) -> Iterator[None]:
+    """A context manager in which PyTorch uses deterministic algorithms only.
+
+    If not enabled, cuDNN measures the algorithms of a convolution and uses the fastest: all clips have one size.
+    Raises ValueError for an operator without a deterministic algorithm.
+    """
+    if not enabled:
         with _fastest_convolutions():
             yield
         return
-    was_on, only_warned = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     had_benchmark = torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
@@ -60,7 +65,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
         raise ValueError(f"train.deterministic: {reason.split(', but')[0][:200]}; {remedy}") from error
     finally:
         torch.backends.cudnn.benchmark = had_benchmark
-        torch.use_deterministic_algorithms(was_on, warn_only=only_warned)
+        torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warn_only)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""Writing a file whole or not at all, and saying why where it cannot be."""
+"""Atomic writing of files, and errors that explain why a file cannot be written."""
 
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,18 +12,18 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; it takes the name `path` when the block ends without an error.
+    """A context manager that yields a temporary path and renames it to `path` when the block ends without an error.
 
-    A reader never sees a half-written file, and an error leaves what stood there before. The temporary name
-    keeps the suffix, because image and Parquet writers choose their format by it.
-    Raises OSError for a path that cannot be written, or not to its end.
+    A reader never sees a partly written file, and an error leaves the previous file unchanged. The temporary file has
+    the suffix of `path`, because image and Parquet writers choose the format by the suffix.
+    Raises OSError for a path that cannot be written, or a disk that is full.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
     except OSError:
-        require_writable(path)  # says what the system's own words leave open
+        require_writable(path)  # its message is more specific than the system's
         raise
     os.close(handle)
     temporary = Path(name)
@@ -31,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes 0600, which no colleague could read
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp creates 0600, which other users cannot read
         if path.is_dir():
             require_writable(path)
         os.replace(temporary, path)
@@ -39,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if error.errno not in _FULL:
             raise
         raise OSError(
-            f"{path}: cannot be written to its end ({error.strerror}), what stood there before remains; make room"
+            f"{path}: cannot be written completely ({error.strerror}), the previous file is unchanged; free some space"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -47,12 +47,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `path` once it is whole; after an error nothing of it is left.
+    """A context manager that yields a temporary folder and renames it to `path` when the block ends without an error.
 
-    Raises FileExistsError if `path` is there already.
+    An error removes the temporary folder.
+    Raises FileExistsError if `path` exists.
     """
     if path.exists():
-        raise FileExistsError(f"{path}: is there already; name a new folder")
+        raise FileExistsError(f"{path}: already exists; name a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent) as temporary:
         folder = Path(temporary) / path.name
@@ -62,27 +63,28 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def require_writable(path: Path) -> None:
-    """OSError that says why `path` could not be written; nothing is made, so that work may be refused before it begins.
+    """Check that `path` can be written without creating anything, so that a command can fail before it does any work.
 
-    Folders that are missing above it may be made later: the lowest one that is there is tried.
+    Missing parent folders are not an error: the check applies to the lowest folder that exists.
+    Raises OSError with the reason if `path` cannot be written.
     """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; give the name of a file")
-    place = next(parent for parent in path.absolute().parents if parent.exists())
-    if not place.is_dir():
-        raise NotADirectoryError(f"{path}: cannot be written, {place} is a file; move it away or choose another place")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{path}: cannot be written, {folder} is a file; move it away or choose another place")
     try:
-        tempfile.TemporaryFile(dir=place).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise PermissionError(
-            f"{path}: cannot be written in {place} ({error.strerror}); choose another place"
+            f"{path}: cannot be written in {folder} ({error.strerror}); choose another place"
         ) from error
 
 
 def explain(error: Exception) -> str:
-    """An error as one line; the system's own names its file first, like ours."""
-    faults = getattr(error, "faults", ())
+    """An error message in one line; an OSError of the system is reworded so that it begins with the file."""
+    faults: Sequence[str] = getattr(error, "faults", ())
     if len(faults) > 1:
         return f"{faults[0]} (1 of {len(faults)} faults)"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
@@ -91,7 +93,7 @@ def explain(error: Exception) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write text as UTF-8, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

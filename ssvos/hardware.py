@@ -1,4 +1,4 @@
-"""What a run is planned for: the CPUs, memory and GPUs of this machine, and how a batch is shared out among workers."""
+"""The CPUs, memory and GPUs of this machine, and the number of training workers that it can run."""
 
 import os
 import resource
@@ -11,7 +11,14 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 
 @dataclass(frozen=True)
 class Machine:
-    """cpus: that this process may use. memory, gpu_memory: bytes; gpu_name, gpu_memory: of the first GPU, if any."""
+    """A machine to plan a run for.
+
+    cpus: CPUs that this process may use
+    memory: memory, bytes
+    num_gpus: number of GPUs
+    gpu_name: name of the first GPU; empty: no GPU
+    gpu_memory: memory of the first GPU, bytes
+    """
 
     cpus: int
     memory: int
@@ -19,20 +26,23 @@ class Machine:
     gpu_name: str = ""
     gpu_memory: int = 0
 
-    def workers(self, batch_clips: int, asked: int | None = None) -> int:
-        """How many workers train: one a GPU, or two on CPUs, fewer where the batch does not divide evenly. `asked`
-        sets another number; 0 is training in the stage's own process.
+    def workers(self, batch_clips: int, requested: int | None = None) -> int:
+        """The number of training workers: one per GPU, or two on CPUs, fewer if the batch does not divide evenly.
 
-        Raises ValueError if `asked` is more than the machine has or does not divide the batch.
+        batch_clips: clips of a batch
+        requested: another number; 0: one worker, in the stage's own process
+        Raises ValueError if `requested` exceeds the machine's number or does not divide the batch.
         """
-        if asked == 0:
+        if requested == 0:
             return 1
         limit, kind = (self.num_gpus, "GPUs") if self.num_gpus else (self.cpus, "CPUs")
-        if asked and asked > limit:
-            raise ValueError(f"workers: {asked} asked for, there are {limit} {kind}; ask for at most that")
-        if asked and batch_clips % asked:
-            raise ValueError(f"workers: a batch of {batch_clips} clips cannot be shared by {asked}; ask for a divisor")
-        count = asked or min(self.num_gpus or min(2, self.cpus), batch_clips)
+        if requested and requested > limit:
+            raise ValueError(f"workers: {requested} requested, the machine has {limit} {kind}; request at most {limit}")
+        if requested and batch_clips % requested:
+            raise ValueError(
+                f"workers: {requested} do not divide a batch of {batch_clips} clips; request a divisor of it"
+            )
+        count = requested or min(self.num_gpus or min(2, self.cpus), batch_clips)
         while batch_clips % count:
             count -= 1
         return count
@@ -45,7 +55,11 @@ class Machine:
 
 
 def this_machine(device: str = "auto") -> Machine:
-    """device: `cpu` leaves GPUs out of account, `cuda` wants one (ValueError), `auto` takes what is there."""
+    """The machine that this process runs on.
+
+    device: `cpu`: without its GPUs; `cuda`: with its GPUs; `auto`: with its GPUs, if it has any
+    Raises ValueError for `cuda` without a GPU.
+    """
     import torch
 
     from ssvos.device import choose_device
@@ -57,30 +71,30 @@ def this_machine(device: str = "auto") -> Machine:
 
 
 def available_cpus() -> int:
-    """CPUs this process may use."""
+    """The number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds, in bytes; where the system does not tell, the most it has held."""
-    told = Path("/proc/self/statm")
-    if told.is_file():
-        return int(told.read_text().split()[1]) * resource.getpagesize()
+    """Resident memory of this process, bytes; its peak on a system without /proc."""
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
     return peak_bytes()
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held, in bytes."""
+    """Peak resident memory of this process, bytes."""
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage's figure holds that of the process which started this one
-        told = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        if told:
-            return int(told[0][1]) * 1024
+    if status.is_file():  # getrusage's value includes that of the parent process
+        peaks = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if peaks:
+            return int(peaks[0][1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _memory() -> int:
-    """Bytes of memory, or of a container's share of it."""
+    """Memory of the machine, or the limit of the container, bytes."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in map(Path, _CGROUP_LIMITS):
         text = path.read_text().strip() if path.is_file() else ""

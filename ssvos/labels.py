@@ -1,4 +1,4 @@
-"""The one label convention, for masks, scribbles and predictions: 0 background, 1..K objects, 255 unlabelled."""
+"""The label convention of masks, scribbles and predictions: 0 background, 1..K objects, 255 unlabelled."""
 
 import io
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ from ssvos.files import write_bytes
 
 BACKGROUND = 0
 UNLABELLED = 255
-# what Pillow raises for a file that is no image; a broken PNG is a SyntaxError
+# Pillow raises these for a file that is not an image; a corrupt PNG raises a SyntaxError
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @cache
 def davis_palette() -> np.ndarray:
-    """The DAVIS (PASCAL VOC) palette, (256, 3) uint8: bit b of an index sets bit 7 - b//3 of channel b % 3."""
+    """The DAVIS (PASCAL VOC) palette, (256, 3) uint8. Bit b of an index sets bit 7 - b//3 of channel b % 3."""
     palette = np.zeros((256, 3), dtype=np.uint8)
     index = np.arange(256)
     for bit in range(8):
@@ -29,15 +29,24 @@ def davis_palette() -> np.ndarray:
 
 
 def decode_labels(data: bytes, name: str | Path = "label image") -> np.ndarray:
-    """PNG bytes -> (H, W) uint8 labels. `name` is what an error calls the image."""
+    """Decode a PNG of labels.
+
+    data: bytes of a palette or grey PNG
+    name: the image, as error messages name it
+    returns: (H, W) uint8
+    Raises ValueError as `read_labels` does.
+    """
     return _labels_of(io.BytesIO(data), name)
 
 
 def read_labels(path: str | Path) -> np.ndarray:
-    """Read a palette or grey PNG of labels, (H, W) uint8.
+    """Read a PNG of labels.
 
-    A grey image of 0 and 255 alone is a DAVIS-2016 mask: its 255 is read as object 1.
-    Raises FileNotFoundError for a missing file, ValueError for an unreadable, RGB or 16-bit one, or one that is no PNG.
+    A grey image with no values but 0 and 255 is a DAVIS-2016 mask: its 255 becomes object 1.
+
+    path: a palette or grey PNG
+    returns: (H, W) uint8
+    Raises FileNotFoundError for a missing file, ValueError for a file that is unreadable, not a PNG, RGB or 16-bit.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such label image; expected a palette PNG of object ids")
@@ -53,7 +62,7 @@ def _labels_of(source: str | Path | io.BytesIO, name: str | Path) -> np.ndarray:
             f"{name}: not a readable image ({why_unreadable(error)}); write it again as a palette PNG"
         ) from error
     if image.format != "PNG":
-        # others are lossy or have no palette: ids would come out as other ids
+        # other formats are lossy or lack a palette, so the object ids could change
         raise ValueError(f"{name}: a label image must be a PNG, this one is {image.format}; draw or export it again")
     if image.mode not in ("P", "L", "1"):
         raise ValueError(
@@ -69,14 +78,14 @@ def _labels_of(source: str | Path | io.BytesIO, name: str | Path) -> np.ndarray:
 
 
 def why_unreadable(error: Exception) -> str:
-    """Pillow's reason, without the address of the buffer that it read from."""
+    """The reason that Pillow gives, without the address of the buffer that it read."""
     if isinstance(error, UnidentifiedImageError):
-        return "of no known format"
+        return "unknown format"
     return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
-    """(H, W) uint8 -> bytes of an 8-bit palette PNG with the DAVIS palette."""
+    """Encode labels (H, W) uint8 as an 8-bit PNG with the DAVIS palette."""
     assert labels.ndim == 2 and labels.dtype == np.uint8, (labels.shape, labels.dtype)
     image = Image.fromarray(labels)
     image.putpalette(davis_palette().tobytes())
@@ -86,18 +95,28 @@ def encode_labels(labels: np.ndarray) -> bytes:
 
 
 def write_labels(path: str | Path, labels: np.ndarray) -> None:
-    """Write (H, W) uint8 labels as a palette PNG, whole or not at all; folders are made."""
+    """Write labels as a PNG with the DAVIS palette, atomically; missing folders are created.
+
+    path: the file to write
+    labels: (H, W) uint8
+    """
     write_bytes(Path(path), encode_labels(labels))
 
 
 def object_ids(labels: np.ndarray) -> tuple[int, ...]:
-    """The object ids that occur, in order; neither background nor unlabelled."""
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))  # sorting all pixels takes many times as long
+    """The object ids in a label image (H, W) uint8, in ascending order, without background and unlabelled."""
+    # np.unique sorts all pixels, which is many times slower than counting
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
     return tuple(int(i) for i in present if i not in (BACKGROUND, UNLABELLED))
 
 
 def binary_scribbles(labels: np.ndarray, ids: Iterable[int]) -> np.ndarray:
-    """(H, W) scribble of several objects -> (K, H, W) of 0, 1, 255, one an object: other objects are background."""
+    """Split a scribble into one binary scribble per object, in which other objects are background.
+
+    labels: scribble of several objects, (H, W) uint8
+    ids: the K object ids
+    returns: (K, H, W) uint8 of 0, 1 and 255
+    """
     planes = []
     for i in ids:
         plane = np.where(labels == UNLABELLED, UNLABELLED, 0).astype(np.uint8)

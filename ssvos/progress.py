@@ -6,11 +6,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(what: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on a terminal, nothing elsewhere; yields the function that advances it by a count."""
+def progress_bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A context manager that shows a progress bar on a terminal, and is silent elsewhere.
+
+    title: text of the bar
+    total: number of steps; None: unknown
+    yields: a function that advances the bar by a count, 1 by default
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(title, total=total)
         yield lambda count=1: bar.advance(task, count)

@@ -1,4 +1,4 @@
-"""Pictures: masks and strokes over frames, colours after the label palette, and the axes of charts."""
+"""Images: masks and strokes over frames, in the colours of the label palette; and the axes and marks of charts."""
 
 import io
 import math
@@ -15,46 +15,50 @@ _WHITE, _GREY, _BLACK = (255, 255, 255), (190, 190, 190), (0, 0, 0)
 
 
 def overlay(frame: np.ndarray, labels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """Lay labels (H, W) over a frame (H, W, 3) uint8, objects outlined in white -> (H, W, 3) uint8.
+    """Blend the objects of a label image over a frame, with white outlines.
 
-    Background and 255 stay as they are.
+    frame: (H, W, 3) uint8 RGB
+    labels: (H, W) uint8; background and 255 leave the frame unchanged
+    opacity: opacity of the objects, 0 to 1
+    returns: (H, W, 3) uint8
     """
-    shown = (labels > 0) & (labels != UNLABELLED)
+    is_object = (labels > 0) & (labels != UNLABELLED)
     result = frame.copy()
-    mixed = (1 - opacity) * frame[shown] + opacity * davis_palette()[labels[shown]]
-    result[shown] = mixed.astype(np.uint8)
-    result[_outline(np.where(shown, labels, 0))] = 255
+    blended = (1 - opacity) * frame[is_object] + opacity * davis_palette()[labels[is_object]]
+    result[is_object] = blended.astype(np.uint8)
+    result[_outline(np.where(is_object, labels, 0))] = 255
     return result
 
 
 def _outline(objects: np.ndarray) -> np.ndarray:
-    """Where objects (H, W), 0 elsewhere, meet something else -> (H, W) bool."""
+    """The boundaries of objects. objects: (H, W) of ids, 0 elsewhere; returns (H, W) bool."""
     return cv2.morphologyEx(objects.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
 
 
 def mask_layer(labels: np.ndarray, opacity: float = 0.5) -> bytes:
-    """What `overlay` lays over a frame, as a PNG that is transparent elsewhere. labels: (H, W) uint8."""
+    """The objects and outlines of `overlay` as a PNG, transparent elsewhere. labels: (H, W) uint8."""
     objects = np.where(labels == UNLABELLED, BACKGROUND, labels).astype(np.uint8)
     ids = [int(i) for i in np.unique(objects) if i != BACKGROUND]
     colours = [(*_BLACK, 0), (*_WHITE, 255), *((*_colour(i), round(255 * opacity)) for i in ids)]
-    places = np.zeros(256, np.uint8)
-    places[ids] = np.arange(2, 2 + len(ids))
-    layer = places[objects]
+    positions = np.zeros(256, np.uint8)  # of a label in `colours`
+    positions[ids] = np.arange(2, 2 + len(ids))
+    layer = positions[objects]
     layer[_outline(objects)] = 1
     return _encode_layer(layer, colours)
 
 
 def stroke_layer(scribble: np.ndarray) -> bytes:
-    """A scribble's strokes (H, W) as a PNG that is transparent elsewhere.
+    """The strokes of a scribble as a PNG, transparent elsewhere.
 
-    Objects in their colours with a white rim, background strokes in grey with a black one.
+    Object strokes have the object's colour and a white rim, background strokes are grey with a black rim.
+    scribble: (H, W) uint8
     """
     ids = [int(i) for i in np.unique(scribble) if i not in (BACKGROUND, UNLABELLED)]
     colours = [(*_BLACK, 0), (*_BLACK, 150), (*_WHITE, 255), (*_GREY, 255), *((*_colour(i), 255) for i in ids)]
-    places = np.zeros(256, np.uint8)
-    places[BACKGROUND] = 3
-    places[ids] = np.arange(4, 4 + len(ids))
-    layer = places[scribble]
+    positions = np.zeros(256, np.uint8)  # of a label in `colours`
+    positions[BACKGROUND] = 3
+    positions[ids] = np.arange(4, 4 + len(ids))
+    layer = positions[scribble]
     for rim, strokes in ((1, layer == 3), (2, layer > 3)):
         wider = cv2.dilate(strokes.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         layer[wider & (layer < 3)] = rim
@@ -66,7 +70,7 @@ def _colour(object_id: int) -> tuple[int, ...]:
 
 
 def _encode_layer(layer: np.ndarray, colours: list[tuple[int, ...]]) -> bytes:
-    """(H, W) of positions in a list of RGBA colours -> palette PNG; few colours take few bits."""
+    """Encode positions (H, W) in a list of RGBA colours as a palette PNG, with as few bits as the colours need."""
     image = Image.fromarray(layer)
     image.putpalette([channel for colour in colours for channel in colour[:3]])
     buffer = io.BytesIO()
@@ -75,14 +79,17 @@ def _encode_layer(layer: np.ndarray, colours: list[tuple[int, ...]]) -> bytes:
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 85) -> bytes:
-    """(H, W, 3) uint8 RGB -> JPEG bytes."""
+    """Encode an image (H, W, 3) uint8 RGB as JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=quality, optimize=True)
     return buffer.getvalue()
 
 
 def limit_width(image: np.ndarray, width: int) -> np.ndarray:
-    """Shrink a frame (H, W, 3) or labels (H, W) to at most a width, keeping the aspect ratio; labels stay labels."""
+    """Shrink an image to at most `width` pixels wide; the aspect ratio does not change.
+
+    image: a frame (H, W, 3), resized by area, or labels (H, W), resized by nearest neighbour
+    """
     if image.shape[1] <= width:
         return image
     height = max(1, round(image.shape[0] * width / image.shape[1]))
@@ -91,7 +98,13 @@ def limit_width(image: np.ndarray, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Axis:
-    """The range of a chart's axis and its marks: (value, text) each."""
+    """An axis of a chart.
+
+    low: value at the start
+    high: value at the end
+    marks: value and text of each mark
+    is_log: whether the axis is logarithmic
+    """
 
     low: float
     high: float
@@ -99,7 +112,7 @@ class Axis:
     is_log: bool = False
 
     def at(self, value: float) -> float:
-        """Where a value lies, 0 at the low end, 1 at the high one."""
+        """The position of a value on the axis: 0 at `low`, 1 at `high`."""
         low, high = self.low, self.high
         if self.is_log:
             value, low, high = math.log(value), math.log(low), math.log(high)
@@ -107,7 +120,7 @@ class Axis:
 
 
 def linear_axis(values: Iterable[float], num: int = 5) -> Axis:
-    """About `num` marks at multiples of 1, 2 or 5 times a power of ten; the first and the last enclose all values."""
+    """A linear axis with about `num` marks at multiples of 1, 2 or 5 times a power of ten, which enclose all values."""
     values = list(values)
     low, high = min(values), max(values)
     step = round_step((high - low or abs(high) or 1.0) / num)
@@ -118,7 +131,7 @@ def linear_axis(values: Iterable[float], num: int = 5) -> Axis:
 
 
 def log_axis(values: Iterable[float]) -> Axis:
-    """A logarithmic axis with a little room around values above 0; at most five marks, at 1, 2, 5 or sparser."""
+    """A logarithmic axis with a margin around values above 0, and at most five marks: at 1, 2, 5, at 1, 3, or at 1."""
     values = list(values)
     low, high = min(values) / 1.3, max(values) * 1.3
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -131,14 +144,20 @@ def log_axis(values: Iterable[float]) -> Axis:
 
 
 def round_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not below `least`."""
+    """The smallest number that is 1, 2 or 5 times a power of ten and at least `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(lead * power for lead in (1, 2, 5, 10) if lead * power >= least * (1 - 1e-9))
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a chart, its tooltip, and its kind: `dot`, `best`, `start`, or `faint` for one that counts less."""
+    """A point of a chart.
+
+    x: position on the x axis
+    y: position on the y axis
+    title: tooltip
+    kind: `dot`, `best`, `start`, or `faint` for a point of less weight
+    """
 
     x: float
     y: float
@@ -148,7 +167,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A named set of points; those of one part are joined. is_joined: whether any are."""
+    """A named set of points.
+
+    name: name in the legend
+    parts: points of each part
+    is_joined: whether the points of a part are joined by a line
+    """
 
     name: str
     parts: tuple[tuple[Point, ...], ...]
@@ -157,7 +181,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines on two axes. split: where on x something else begins; sections: (x, text) above what lies there."""
+    """A chart of lines on two axes.
+
+    title: title
+    x: horizontal axis
+    y: vertical axis
+    x_label: label of the horizontal axis
+    y_label: label of the vertical axis
+    lines: the lines
+    split: position on x of a vertical divider; None: no divider
+    sections: position on x and text of each section title above the chart
+    """
 
     title: str
     x: Axis

@@ -1,4 +1,4 @@
-"""Every parameter of the method: frozen, strict models whose defaults are the paper's values where those act."""
+"""All parameters of the method: frozen, strict models. Defaults are the paper's values where those have an effect."""
 
 from ssvos.config.base import Count, Fraction, FrozenConfig, Model, Name, Positive
 from ssvos.config.data import DataConfig, RichConfig, SourceConfig, SyntheticConfig

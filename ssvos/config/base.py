@@ -1,4 +1,4 @@
-"""What every table of parameters shares: frozen and strict models, and the ranges of their numbers."""
+"""The base class of all parameter models, and the constrained types of their fields."""
 
 from typing import Annotated, ClassVar, TypeVar
 
@@ -11,9 +11,11 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 
 
 class FrozenConfig(BaseModel):
-    """Unknown keys, wrong types and infinite numbers are errors that name the key; nothing changes after reading.
+    """A parameter model that is frozen after reading.
 
-    renamed: keys of earlier versions and their present names. An old key is an error that gives the new one.
+    An unknown key, a wrong type, a NaN or an infinite number raises an error that names the key.
+
+    renamed: keys of earlier versions and their present names; an old key raises an error that gives the present name
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

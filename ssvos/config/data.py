@@ -1,4 +1,4 @@
-"""Parameters of the data: which videos train and evaluate, and how the embedded clips are rendered."""
+"""Parameters of the data: the sources of training and evaluation videos, and the renderer of the embedded clips."""
 
 from typing import Annotated, Literal
 
@@ -8,22 +8,38 @@ from ssvos.config.base import Count, Fraction, FrozenConfig, Name, Positive
 
 
 class RichConfig(FrozenConfig):
-    """What makes rendered clips as hard as real video (ssvos.data.synthetic.rich_scenes); every one of them at 0 leaves
-    its effect out. Shares are probabilities, of an object or of a clip; strengths are the most that is drawn.
+    """Effects that make rendered clips as hard as real video (ssvos.data.synthetic.rich_scenes); 0: effect off.
 
-    smallest_share: of the frame that an object takes. parts: how far an object's parts differ in colour; blob_share:
-    of objects without a skeleton. deformation: of outlines, and how far objects are squeezed as if they turned.
-    speed_spread: deviation of the logarithm of speed; still_share, turn_share, leaving_share: of objects that stay,
-    that change direction at once, that leave and come back. growth: of the logarithm of an object's scale over a
-    clip. distractors, occluders, clutter: most things that are not annotated: that move as objects do, that stand in
-    front of all, that are part of the background. twin_share: of distractors and further objects that look like
-    another one. scene_share: of backgrounds with a horizon; ripple_share: of those that wave, as water does.
-    parallax: how much more the near moves with the camera than the far. follow_share: of clips whose camera follows
-    the first object. camera: zoom and turn; shake: in pixels on a frame 224 wide. motion_blur: open share of a
-    frame's time; defocus: in pixels on a frame 224 wide. lighting: of gain across the frame and over time; exposure:
-    of drift in brightness and colour balance; haze: share of fog; smoke_share: of clips that smoke drifts through;
-    shadow: share of light that an object takes from the ground. grain: in grey levels; jpeg_share: of clips
-    compressed badly.
+    A `..._share` that names objects or clips is a probability. A strength is the largest value that is drawn.
+
+    smallest_share: smallest share of the frame that an object covers
+    parts: color difference between the parts of an object
+    blob_share: share of objects without a skeleton
+    deformation: deformation of outlines, and foreshortening as if objects rotated in depth
+    speed_spread: standard deviation of the logarithm of speed
+    still_share: share of objects that do not move
+    turn_share: share of objects that change direction abruptly
+    leaving_share: share of objects that leave the frame and return
+    growth: change of the logarithm of an object's scale over a clip
+    distractors: largest number of unannotated objects that move like the annotated ones
+    twin_share: share of distractors, and of objects after the first, that look like another object
+    occluders: largest number of unannotated objects in front of the scene
+    clutter: largest number of unannotated objects in the background
+    scene_share: share of backgrounds with a horizon
+    ripple_share: share of backgrounds that wave like water
+    parallax: extra camera motion of near surfaces relative to far ones
+    follow_share: share of clips whose camera follows the first object
+    camera: zoom and rotation of the camera
+    shake: jitter of the camera, pixels on a frame 224 pixels wide
+    motion_blur: exposure time as a share of the frame interval
+    defocus: blur, pixels on a frame 224 pixels wide
+    lighting: variation of gain across the frame and over time
+    exposure: drift of brightness and color balance
+    haze: opacity of fog
+    smoke_share: share of clips with drifting smoke
+    shadow: share of light that an object's shadow removes from the ground
+    grain: noise, gray levels
+    jpeg_share: share of clips with strong JPEG compression
     """
 
     smallest_share: Annotated[float, Field(gt=0.0, le=0.1)] = 0.004
@@ -57,19 +73,28 @@ class RichConfig(FrozenConfig):
 
 
 class SyntheticConfig(FrozenConfig):
-    """The embedded data set: clips that the project renders itself (ssvos.data.synthetic.clips).
+    """The embedded data set: clips that ssvos renders (ssvos.data.synthetic.clips).
 
-    object_share: largest share of the frame that one object takes; speed: its mean motion in pixels a frame, on a
-    frame 224 wide. camouflage: share of objects whose colours are the background's own. rich: none for the plain
-    clips of the demo; a table of it, also an empty one, for those to learn from before real video. uses: how many
-    training clips of an unlimited source are cut from one that is rendered, each with an object, frames and a variation
-    of its own.
+    seed: seed of all clips
+    num_train: number of training clips
+    num_val: number of evaluation clips
+    num_frames: frames of a clip
+    height: height of a frame, pixels
+    width: width of a frame, pixels
+    max_objects: largest number of annotated objects in a clip
+    object_share: largest share of the frame that one object covers
+    speed: mean motion of an object, pixels per frame on a frame 224 pixels wide
+    camouflage: share of objects whose colors come from the background
+    rich: effects of clips for training before real video (RichConfig, all defaults if empty); none: the demo's plain
+        clips
+    uses: training clips cut from each rendered clip of an unlimited source, each with its own object, frames and
+        variation
     """
 
     seed: int = 0
-    num_train: Annotated[int, Field(ge=2)] = 40  # one of them is held out
+    num_train: Annotated[int, Field(ge=2)] = 40  # one clip is held out
     num_val: Count = 8
-    num_frames: Annotated[int, Field(ge=3)] = 16  # the first and the last are not scored
+    num_frames: Annotated[int, Field(ge=3)] = 16  # DAVIS scores neither the first frame nor the last
     height: Annotated[int, Field(ge=32)] = 128
     width: Annotated[int, Field(ge=32)] = 224
     max_objects: Annotated[int, Field(ge=1, le=8)] = 3
@@ -81,14 +106,18 @@ class SyntheticConfig(FrozenConfig):
 
 
 class SourceConfig(FrozenConfig):
-    """One data set: where it lies, how it is laid out, which lists of it train and judge.
+    """One data set: its folder, its layout, and its lists for training and evaluation.
 
-    val: empty for a source that trains alone, of which nothing is held out either.
-    weight: how often its clips are drawn for training, relative to the other sources.
-    unlimited: of the embedded data set: training clips are rendered as they are drawn, no two alike, beside those on
-    disk, which choose and judge.
-    scribble_every, dense_every: of a training video's labelled frames, counted from its first, every so manieth keeps
-    its scribble as target, and every so manieth (0: none) has its dense mask as target in place of it.
+    name: name in outputs and in `weights` of a training stage
+    layout: folder layout, see docs/data.md; `embedded`: the clips of SyntheticConfig
+    root: folder of the data set; empty for layout embedded
+    train: list of training sequences
+    val: list of evaluation sequences; empty: the source is used for training only, and none of it is held out
+    weight: relative frequency of its clips in training
+    unlimited: render new training clips as they are drawn, so that none repeats (layout embedded only); the clips on
+        disk still serve as held-out and evaluation clips
+    scribble_every: a training video's labelled frames 0, n, 2n, ... keep their scribble as target
+    dense_every: a training video's labelled frames 0, n, 2n, ... have their dense mask as target instead; 0: none
     """
 
     name: Name
@@ -104,16 +133,22 @@ class SourceConfig(FrozenConfig):
     @model_validator(mode="after")
     def _check(self) -> "SourceConfig":
         if self.unlimited and self.layout != "embedded":
-            raise ValueError(f"{self.name} is unlimited and of layout {self.layout}; only embedded clips have no end")
+            raise ValueError(
+                f"unlimited needs layout embedded, source {self.name} has layout {self.layout}; set unlimited to false"
+            )
         return self
 
 
 class DataConfig(FrozenConfig):
-    """What is trained and judged on. `name` names every output, so that data sets never overwrite each other.
+    """The training and evaluation data.
 
-    holdout_split: a list of sequences kept out of training to choose the checkpoint; empty: a seeded
-    `holdout_fraction` of each source's training list. The judging split is never used for choosing.
-    fingerprint: digest of the file listing of sources outside the project, so that a changed folder is noticed.
+    name: name of the data set in the path of every output, so that outputs of different data sets never collide
+    sources: the data sets
+    seed: seed of the choice of held-out sequences
+    holdout_split: list of sequences that are held out of training to choose the checkpoint; empty: choose by
+        holdout_fraction
+    holdout_fraction: share of each source's training list that is held out; evaluation lists never choose a checkpoint
+    fingerprint: digest of the file listings of sources outside the project, so that DVC detects a changed folder
     """
 
     name: Name
@@ -127,12 +162,13 @@ class DataConfig(FrozenConfig):
     def _check(self) -> "DataConfig":
         names = [source.name for source in self.sources]
         if not any(source.val for source in self.sources):
-            raise ValueError(f"no source has a list to judge, so none is held out; name val of {names[0]}")
+            raise ValueError(f"no source has an evaluation list; set val of source {names[0]}")
         for source in self.sources:
             if names.count(source.name) > 1:
                 raise ValueError(f"two sources are named {source.name}; rename one")
             if self.holdout_split in (source.train, source.val) and self.holdout_split:
                 raise ValueError(
-                    f"holdout_split {self.holdout_split} also trains or judges {source.name}; name a list of its own"
+                    f"holdout_split {self.holdout_split} is also the train or val list of {source.name}; "
+                    "name another list"
                 )
         return self

@@ -1,4 +1,4 @@
-"""Parameters of the joint loss (11)-(19) and of the proximal loss beside it."""
+"""Parameters of the joint loss (11)-(19) and of the proximal loss."""
 
 from typing import Annotated, Literal
 
@@ -8,13 +8,18 @@ from ssvos.config.base import Count, Fraction, FrozenConfig, Positive
 
 
 class ProximalConfig(FrozenConfig):
-    """Cross-entropy to the network's own mask refined by the dense CRF (ssvos.losses.proximal). weight 0: off.
+    """Cross-entropy to the network's own mask after CRF refinement (ssvos.losses.proximal).
 
-    pull, sigma_xy, sigma_rgb, iterations: as CrfRefinementConfig's weight and the others; scale: as the loss's. bias:
-    taken off the object's log-odds before the mask is looked for, as `predict.foreground_bias` at the end: the band
-    around an object, of which no stroke says anything, is then learnt as background where the image agrees.
-    filter: `exact` keeps all pairs of pixels while a batch's mask is looked for, 5 GB for 16 frames of 72x128 on a GPU,
-    and is several times faster there.
+    weight: weight of the loss; 0: off
+    bias: subtracted from the object's log-odds before the CRF, like `predict.foreground_bias`. No stroke labels the
+        band around an object; with the bias the network learns it as background where the image agrees
+    iterations: iterations of the CRF
+    pull: weight of the CRF's pairwise term, as CrfRefinementConfig.weight
+    sigma_xy: (13)'s position bandwidth, share of the frame's height
+    sigma_rgb: (13)'s color bandwidth, 0-255
+    scale: size at which the CRF runs, relative to the prediction's
+    filter: `lattice` (permutohedral), or `exact`: stores all pairs of pixels (5 GB for 16 frames of 72x128) and is
+        several times faster on a GPU
     """
 
     weight: Annotated[float, Field(ge=0.0)] = 0.0
@@ -28,13 +33,22 @@ class ProximalConfig(FrozenConfig):
 
 
 class LossConfig(FrozenConfig):
-    """Joint loss (19): partial cross-entropy (11) plus `weight` (lambda) times a dense-CRF regularizer (12)-(18).
+    """The joint loss (19): partial cross-entropy (11) plus a dense-CRF regularizer (12)-(18).
 
-    sigma_xy (gamma_d, pixels of the prediction) and sigma_rgb (gamma_r, 0-255) are (13)'s bandwidths; the energy
-    is taken at `scale` of the prediction's size. beta, the extra weight of unreliable pixels (18), which lie
-    between `unreliable_above` and `unreliable_below`. normalization: the raw double sum (`none`), that over the
-    number of pixels (`pixel`), or every affinity row divided by its sum (`row`).
-    filter: `lattice` (permutohedral) or `exact` (the O(N^2) sum).
+    regularizer: `scribble_supervised` (12)-(18), `dense_crf` (without the region weights of (18)), or `none`
+    weight: lambda of (19), weight of the regularizer
+    beta: extra weight of unreliable pixels (18)
+    unreliable_above: smallest foreground probability of an unreliable pixel
+    unreliable_below: largest foreground probability of an unreliable pixel
+    sigma_xy: gamma_d of (13), position bandwidth, pixels of the prediction
+    sigma_rgb: gamma_r of (13), color bandwidth, 0-255
+    scale: size at which the energy is computed, relative to the prediction's
+    normalization: of the energy's double sum: `none`, `pixel` (divided by the number of pixels), or `row` (each
+        affinity row divided by its sum)
+    filter: `lattice` (permutohedral) or `exact` (the O(N^2) sum)
+    balance: average of (11): `pixel` over all labelled pixels, `class` over background and foreground strokes
+        separately
+    proximal: parameters of the proximal loss
     """
 
     regularizer: Literal["none", "dense_crf", "scribble_supervised"] = "scribble_supervised"
@@ -54,6 +68,7 @@ class LossConfig(FrozenConfig):
     def _check(self) -> "LossConfig":
         if self.unreliable_above >= self.unreliable_below:
             raise ValueError(
-                f"unreliable_above {self.unreliable_above} must be below unreliable_below {self.unreliable_below}"
+                f"unreliable_above {self.unreliable_above} must be below unreliable_below {self.unreliable_below}; "
+                "lower the first or raise the second"
             )
         return self

@@ -8,14 +8,17 @@ from ssvos.config.base import Count, Fraction, FrozenConfig, Positive
 
 
 class BackboneConfig(FrozenConfig):
-    """ResNet (torchvision's names). `width` is the stem's channel count: 64 is the published network.
+    """The backbone, a ResNet with torchvision's names.
 
-    norm: `frozen_batch` for published weights, `group` from random initial weights.
-    weights, sha256: a local checkpoint file and its digest; without one the weights are random.
-    frozen: stem to layer3 take no gradient (A-GAME's choice for pretrained weights).
-    stride: of layer3 and layer4. 8 keeps thin objects on small frames, at four times the cells.
-    last: where the features of propagation and appearance come from. Without layer4 they are the same for all objects
-    but for the attention, more local, and cheaper: for small networks on small frames.
+    name: depth of the ResNet
+    width: channels of the stem; 64: the published network
+    norm: `frozen_batch` for published weights, `group` for random initial weights
+    weights: checkpoint file of the backbone; empty: random weights
+    sha256: SHA-256 of that file, or its first 8 digits or more
+    frozen: train neither the stem nor layer1 to layer3, as A-GAME does with pretrained weights
+    stride: stride of layer3 and layer4; 8 preserves thin objects on small frames and has four times as many cells
+    last: layer whose features propagation and appearance use. With `layer3` these features are cheaper, more local, and
+        the same for all objects except for the attention; for small networks on small frames
     """
 
     name: Literal["resnet18", "resnet50", "resnet101"] = "resnet101"
@@ -29,13 +32,18 @@ class BackboneConfig(FrozenConfig):
 
 
 class AttentionConfig(FrozenConfig):
-    """Attention after layer3: scribble attention (8)-(10), or one of its rivals in Table III.
+    """Attention after layer3: scribble attention (8)-(10), or one of the variants of Table III.
 
-    keys, source and confident are scribble attention's: whose positions are attended to. source: the initial frame's
-    strokes, or the previous frame's cells whose foreground probability is at least `confident`.
-    scaled: divides the affinities by sqrt(d); the paper does not. Point-wise attention has none to divide.
-    grid: point-wise attention's (rows, columns), whatever the frame's size; its parameters grow with them.
-    initial_scale: what gamma starts from; the paper's 0 leaves a short training next to without attention.
+    kind: `scribble`, or the variant
+    keys: whose strokes an object attends to, with kind scribble: its own (`per_object`), or those of all objects
+        (`shared`)
+    source: positions to attend to, with kind scribble: the initial frame's strokes (`initial`), or the previous frame's
+        cells with a foreground probability of at least `confident` (`previous`)
+    confident: smallest foreground probability of a cell that source `previous` attends to
+    scaled: divide the affinities by sqrt(d); the paper does not. Kind point_wise has no affinities to divide
+    grid: rows and columns of the grid of kind point_wise, for every frame size; its number of parameters grows with
+        them
+    initial_scale: initial value of gamma; with the paper's 0 the attention has little effect after a short training
     """
 
     kind: Literal["scribble", "none", "non_local", "criss_cross", "point_wise"] = "scribble"
@@ -48,10 +56,16 @@ class AttentionConfig(FrozenConfig):
 
 
 class AppearanceConfig(FrozenConfig):
-    """Appearance model (1)-(7). update_rate: lambda of (5)(6); pseudo_count: epsilon in mean and variance.
+    """The appearance model (1)-(7).
 
-    shallow: channels of a second model, at stride 4, of layer1's features and the colours (0: none, the paper's). Deep
-    features that are learnt from nothing know objects apart late; colours and simple textures do at once.
+    channels: channels of the embedded features
+    shallow: channels of a second appearance model at stride 4, on layer1's features and the colors; 0: none, as in the
+        paper. Features trained from random weights learn to separate objects late; colors and simple textures separate
+        them at once
+    update_rate: lambda of (5) and (6)
+    pseudo_count: epsilon in the mean (3) and the variance (4)
+    output: form of the output: `log_scores`, `mean_log_scores` (divided by the channels), `posteriors` (7),
+        `log_posteriors`
     """
 
     channels: Count = 512
@@ -62,10 +76,11 @@ class AppearanceConfig(FrozenConfig):
 
 
 class MemoryConfig(FrozenConfig):
-    """Memory of labelled cells, beyond the paper: every cell reads what those most like it were labelled.
+    """A memory of labelled cells, beyond the paper: every cell reads the labels of the most similar remembered cells.
 
-    channels: of the keys that are compared (0: no memory). frames: how many recent frames are remembered besides the
-    first one's strokes. confident: a recent frame's cells count where foreground or background has this probability.
+    channels: channels of the keys that are compared; 0: no memory
+    frames: number of recent frames in the memory, in addition to the first frame's strokes
+    confident: smallest probability of foreground or background at which a recent frame's cell counts
     """
 
     channels: Annotated[int, Field(ge=0)] = 0
@@ -74,10 +89,17 @@ class MemoryConfig(FrozenConfig):
 
 
 class ModelConfig(FrozenConfig):
-    """The network's parts and widths (A-GAME's for ResNet-101).
+    """The parts of the network and their widths; the defaults are A-GAME's for ResNet-101.
 
-    input_share: the share of the first frame's strokes given to the network in training; all are its target.
-    state: what updates the state from frame to frame, the coarse mask (the paper) or the fine one.
+    backbone: parameters of the backbone
+    attention: parameters of the attention
+    appearance: parameters of the appearance model
+    memory: parameters of the memory
+    propagation_channels: width of mask propagation
+    fusion_channels: width of the fusion of propagation and appearance
+    encoding_channels: width of the encoding that the decoder reads
+    state: mask that updates the state from frame to frame: `coarse` (the paper) or `fine`
+    input_share: share of the first frame's strokes that are the network's input in training; all strokes are its target
     """
 
     backbone: BackboneConfig = BackboneConfig()

@@ -1,4 +1,4 @@
-"""Parameters of prediction: frame size and what is applied to the network's masks."""
+"""Parameters of prediction: the frame size, and the processing of the network's masks."""
 
 from typing import Annotated, ClassVar
 
@@ -9,11 +9,16 @@ from ssvos.config.train import AugmentConfig
 
 
 class TestTimeTrainingConfig(FrozenConfig):
-    """Test-time training from a video's own first scribble before it is segmented: `steps` of Adam on clips of
-    `clip_frames` variations of that frame, with the loss of training. 0 steps: off.
+    """Test-time training: before a video is segmented, the network trains on its first frame's scribble.
+
+    steps: steps of Adam; 0: off
+    learning_rate: learning rate of Adam
+    clip_frames: frames of a training clip, each a variation of the first frame
+    seed: seed of the variations
+    augment: parameters of the variations
     """
 
-    __test__ = False  # its name begins with Test, and pytest must not collect it
+    __test__ = False  # pytest collects classes whose name begins with Test
 
     steps: Annotated[int, Field(ge=0)] = 0
     learning_rate: Positive = 1e-3
@@ -23,10 +28,12 @@ class TestTimeTrainingConfig(FrozenConfig):
 
 
 class CrfRefinementConfig(FrozenConfig):
-    """Mean-field inference of the dense CRF on every mask; the state keeps the network's own. 0 iterations: off.
+    """CRF refinement: mean-field inference of the dense CRF on every output mask. It does not change the state.
 
-    weight: of agreement with the pixels around, beside the network's log-probabilities. sigma_xy, sigma_rgb: (13)'s
-    bandwidths, the first in shares of the frame's height.
+    iterations: iterations of mean-field inference; 0: off
+    weight: weight of the pairwise term, relative to the network's log-probabilities
+    sigma_xy: (13)'s position bandwidth, share of the frame's height
+    sigma_rgb: (13)'s color bandwidth, 0-255
     """
 
     iterations: Annotated[int, Field(ge=0)] = 0
@@ -36,11 +43,14 @@ class CrfRefinementConfig(FrozenConfig):
 
 
 class ColorModelConfig(FrozenConfig):
-    """Colours of the objects and of the background, learnt from the frame on which objects begin, as evidence beside
-    the network's (ssvos.inference.color_model). weight 0: off; 1 takes them as they are.
+    """The color model: histograms of each object's and the background's colors (ssvos.inference.color_model).
 
-    bins: of each axis of CIELAB. limit: how much a colour can say against a class, in nats. rounds: of learning the
-    colours from that frame's mask and the mask from the colours.
+    They are learnt from the frame on which an object first appears, and add evidence to the network's.
+
+    weight: weight of the evidence; 0: off, 1: the log-likelihoods unchanged
+    bins: bins of each axis of CIELAB
+    limit: largest evidence against a class, nats
+    rounds: rounds of alternately learning the colors from the frame's mask and the mask from the colors
     """
 
     weight: Annotated[float, Field(ge=0.0)] = 0.0
@@ -50,9 +60,10 @@ class ColorModelConfig(FrozenConfig):
 
 
 class FlowConfig(FrozenConfig):
-    """What GrabCut and optical flow make of the first frame's scribble, as evidence beside the network's
-    (ssvos.baselines.grabcut_flow). weight: what it adds to an object's log-odds, or takes off; 0: off. agreement: the
-    intersection over union of the two masks from which its weight is full; below, it falls with it.
+    """GrabCut and optical flow (ssvos.baselines.grabcut_flow), as evidence in addition to the network's.
+
+    weight: largest change of an object's log-odds; 0: off
+    agreement: intersection over union of the two masks from which `weight` applies in full; below, it falls linearly
     """
 
     weight: Annotated[float, Field(ge=0.0)] = 0.0
@@ -60,11 +71,17 @@ class FlowConfig(FrozenConfig):
 
 
 class PredictConfig(FrozenConfig):
-    """Frames are resized to height x width for the network (0: stage 2's), masks back to the frame's own size.
+    """Parameters of prediction. Masks are resized back to the size of the video's frames.
 
-    foreground_bias: taken off the foreground's log-odds of the masks written, not of the state. Partial cross-entropy
-    says nothing of the band around an object that no stroke touches, and class balance fills it with object; choose the
-    bias on held-out videos.
+    foreground_bias: subtracted from the foreground's log-odds in the output masks, not in the state. Partial
+        cross-entropy ignores the unlabelled band around an object, and class balance fills it with object; choose the
+        bias on held-out videos
+    crf_refinement: parameters of CRF refinement
+    color_model: parameters of the color model
+    flow: parameters of GrabCut and optical flow
+    test_time_training: parameters of test-time training
+    height: height of the network's input, pixels; 0: stage 2's
+    width: width of the network's input, pixels; 0: stage 2's
     """
 
     renamed: ClassVar[dict[str, str]] = {

@@ -1,4 +1,4 @@
-"""All parameters of a variant, and the file of `ssvos fit`."""
+"""All parameters of a variant, and the YAML file of `ssvos fit`."""
 
 from typing import ClassVar, Literal
 
@@ -15,7 +15,18 @@ from ssvos.config.tune import TuneConfig
 
 
 class Config(FrozenConfig):
-    """All parameters of one variant. tuned_from: the search that the values come from, if any."""
+    """All parameters of one variant.
+
+    data: the training and evaluation data
+    synthetic: parameters of the embedded data set
+    scribbles: parameters of the scribble simulation
+    model: parameters of the network
+    loss: parameters of the loss
+    train: parameters of training
+    predict: parameters of prediction
+    tune: parameters of the search
+    tuned_from: the search that the values come from; empty: none
+    """
 
     renamed: ClassVar[dict[str, str]] = {"adopted": "tuned_from"}
 
@@ -36,16 +47,19 @@ class Config(FrozenConfig):
             for name in getattr(self.train, stage).weights:
                 if name not in names:
                     raise ValueError(
-                        f"train.{stage}.weights: {name} is none of data.sources ({', '.join(names)}); rename it"
+                        f"train.{stage}.weights: {name} is not in data.sources ({', '.join(names)}); rename it"
                     )
         return self
 
 
 class FitConfig(FrozenConfig):
-    """What `ssvos fit` adds to the parameters: which stage, from what, to where. Paths count from the YAML file.
+    """Settings of `ssvos fit` in addition to the parameters. Paths are relative to the YAML file.
 
-    index, scribbles: Parquet made by the pipeline or an earlier fit; empty: made in `out`.
-    init_checkpoint: the checkpoint that the stage starts from; empty: random weights or the backbone's own file.
+    stage: the training stage to run
+    out: output folder
+    index: Parquet index of the data; empty: written to `out`
+    scribbles: Parquet store of the scribbles; empty: written to `out`
+    init_checkpoint: checkpoint to start from; empty: random weights, or the backbone's weights file
     """
 
     renamed: ClassVar[dict[str, str]] = {"start": "init_checkpoint"}
@@ -58,6 +72,9 @@ class FitConfig(FrozenConfig):
 
 
 class FitFile(Config):
-    """The YAML file of `ssvos fit`: all parameters, and the fit itself."""
+    """The YAML file of `ssvos fit`: all parameters of Config, and `fit`.
+
+    fit: settings of the fit
+    """
 
     fit: FitConfig

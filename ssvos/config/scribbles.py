@@ -8,8 +8,14 @@ from ssvos.config.base import Fraction, FrozenConfig
 
 
 class ScribbleConfig(FrozenConfig):
-    """Scribble simulation (III-E). The background rectangle keeps a margin drawn from [margin_min, margin_max],
-    in shares of the longer image side, from the objects' bounding box."""
+    """The scribble simulation (III-E).
+
+    seed: seed of the background rectangles
+    width: width of a stroke, pixels
+    margin_min: smallest distance from the objects' bounding box to the background rectangle, share of the longer image
+        side
+    margin_max: largest distance, share of the longer image side
+    """
 
     seed: int = 0
     width: Annotated[int, Field(ge=1, le=255)] = 5

@@ -1,4 +1,4 @@
-"""Parameters of the two training stages (IV-C) and of augmentation."""
+"""Parameters of the two training stages (IV-C) and of the augmentation."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -8,23 +8,35 @@ from ssvos.config.base import Count, Fraction, FrozenConfig, Positive
 
 
 class StageConfig(FrozenConfig):
-    """One training stage (IV-C). A batch is `batch_clips` clips of `clip_frames` frames of height x width pixels.
+    """One training stage (IV-C).
 
-    lr_decay: the learning rate's factor an epoch. auxiliary_weight: weight of the coarse branch's pCE.
-    frame_stride: between a clip's frames. smallest_stride: where it is not 0 each clip's stride is drawn, from it to
-    frame_stride; stride_growth: epochs in which the longest one grows from the smallest to frame_stride (0: at once).
-    weights: of the stage's own, in place of the sources' `weight`, by their names; 0 leaves a source out.
-    regularized_frames: on how many frames of a clip, drawn at random, the regularizer is taken (0: all of them).
-    ramp_steps: steps in which the regularizer's weight rises from 0 to its own (0: at once).
-    warmup_steps: steps of linear warm-up of the learning rate. grad_clip_norm: gradient norm limit (0: none).
-    ema_decay: decay a step of the running average of weights that is judged and kept, not the last ones (0: off).
-    patience: epochs without a better held-out score before the stage ends early (0: never).
-    holdout_frames: how many frames of a held-out video are scored after each epoch (0: all).
-    precision: of the network in training; the appearance model and the loss are always in single precision. float16,
-    with its loss scaled against underflow, is for GPUs alone.
-    accumulate: parts of a batch that go through the network one after the other, for one step of the optimizer.
-    save_every: steps after which the state is saved within an epoch as well (0: at its end alone).
-    init_checkpoint: a checkpoint to begin with; empty: stage 1 with new weights, stage 2 with stage 1's.
+    epochs: number of epochs
+    clips_per_epoch: clips of an epoch
+    batch_clips: clips of a batch
+    clip_frames: frames of a clip
+    frame_stride: largest distance between consecutive frames of a clip, frames of the video
+    smallest_stride: smallest distance; a clip's distance is drawn from here to frame_stride; 0: always frame_stride
+    stride_growth: epochs in which the largest distance grows from smallest_stride to frame_stride; 0: at once
+    weights: the sources' `weight` in this stage, by source name; 0 excludes a source
+    height: height of a training frame, pixels
+    width: width of a training frame, pixels
+    learning_rate: initial learning rate of Adam
+    lr_decay: factor of the learning rate per epoch
+    weight_decay: weight decay of Adam
+    auxiliary_weight: weight of the partial cross-entropy on the coarse branch
+    regularized_frames: frames of a clip, drawn at random, on which the regularizer is computed; 0: all
+    ramp_steps: steps in which the regularizer's weight rises from 0 to its full value; 0: at once
+    warmup_steps: steps of linear warm-up of the learning rate
+    grad_clip_norm: largest gradient norm; 0: no limit
+    ema_decay: decay per step of the exponential moving average that is evaluated and saved in place of the weights; 0:
+        off
+    patience: epochs without a better held-out score after which the stage ends; 0: never
+    holdout_frames: frames of a held-out video that are scored after each epoch; 0: all
+    precision: precision of the network in training; the appearance model and the loss always use float32. float16
+        scales the loss against underflow and needs a GPU
+    accumulate: parts of a batch that pass through the network one after the other, for one optimizer step
+    save_every: steps after which the state is saved within an epoch; 0: at the end of the epoch only
+    init_checkpoint: checkpoint to start from; empty: random weights in stage 1, stage 1's weights in stage 2
     """
 
     renamed: ClassVar[dict[str, str]] = {
@@ -74,18 +86,23 @@ class StageConfig(FrozenConfig):
             )
         if self.batch_clips % self.accumulate:
             raise ValueError(
-                f"batch_clips {self.batch_clips} is no multiple of accumulate {self.accumulate}; change one of them"
+                f"batch_clips {self.batch_clips} is not a multiple of accumulate {self.accumulate}; change one of them"
             )
         return self
 
 
 class AugmentConfig(FrozenConfig):
-    """Clip augmentation, the same for all frames of a clip; what comes in from outside the frame is unlabelled.
+    """Clip augmentation, the same for all frames of a clip. Pixels from outside the frame are unlabelled.
 
-    flip, reverse: how often a clip is mirrored, or shown backwards. scale: drawn evenly over its logarithm; a magnified
-    clip is cropped anywhere. rotation: up to so many degrees; shear: up to so much. color: how far gains and
-    brightness go; blur: up to so many pixels (standard deviation). cutout: how often a rectangle of a frame, each
-    frame's own, is painted over and unlabelled.
+    flip: probability of mirroring a clip
+    reverse: probability of reversing a clip in time
+    scale_min: smallest scale, drawn uniformly in its logarithm; an enlarged clip is cropped at a random position
+    scale_max: largest scale
+    rotation: largest rotation, degrees
+    shear: largest shear, pixels per pixel
+    color: strength of random gain and brightness
+    blur: largest standard deviation of a Gaussian blur, pixels
+    cutout: probability, per frame, of one rectangle that is painted over and unlabelled
     """
 
     renamed: ClassVar[dict[str, str]] = {"colour": "color"}
@@ -108,11 +125,15 @@ class AugmentConfig(FrozenConfig):
 
 
 class TrainConfig(FrozenConfig):
-    """Both stages and what they share.
+    """Both training stages, and the parameters that they share.
 
-    deterministic: PyTorch's deterministic algorithms alone, an error where it has none. compile: torch.compile; where
-    that fails training goes on without it.
-    max_skipped_batches: how many batches with a NaN or infinite loss a stage skips before it stops.
+    seed: seed of weights, clips and augmentation
+    deterministic: use PyTorch's deterministic algorithms only; an operator without one raises an error
+    compile: use torch.compile; if it fails, training continues without it
+    max_skipped_batches: batches with a NaN or infinite loss that a stage skips before it stops
+    augment: parameters of the augmentation
+    stage1: parameters of stage 1
+    stage2: parameters of stage 2
     """
 
     renamed: ClassVar[dict[str, str]] = {"skip_nonfinite": "max_skipped_batches"}

@@ -8,9 +8,13 @@ from ssvos.config.base import Count, FrozenConfig, Positive
 
 
 class RangeConfig(FrozenConfig):
-    """Where a searched parameter may lie: from `low` to `high`, both included, or one of `choices`.
+    """The values of a searched parameter: the range from `low` to `high`, or a list of `choices`.
 
-    log: drawn evenly over its logarithm. num: points of the range that a grid takes, both ends among them; 0: none.
+    low: smallest value, included
+    high: largest value, included
+    log: draw uniformly in the logarithm of the value
+    num: number of points that a grid takes from the range, both ends included; 0: none
+    choices: values to choose from, instead of a range
     """
 
     low: float | None = None
@@ -23,23 +27,27 @@ class RangeConfig(FrozenConfig):
     def _check(self) -> "RangeConfig":
         if self.choices:
             if self.low is not None or self.high is not None or self.num:
-                raise ValueError("has choices and a range; give one of them")
+                raise ValueError("has both choices and a range; give only one of them")
             if len(set(self.choices)) < max(2, len(self.choices)):
-                raise ValueError("has fewer than two different choices, or one twice; correct them")
+                raise ValueError("has fewer than two choices, or repeats one; give different choices")
             return self
         if self.low is None or self.high is None:
             raise ValueError("has no range; give low and high, or choices")
         if not self.low < self.high:
-            raise ValueError(f"low {self.low} must be below high {self.high}")
+            raise ValueError(f"low {self.low} must be below high {self.high}; correct one of them")
         if self.log and self.low <= 0:
-            raise ValueError(f"low {self.low} must be above 0 where log is true")
+            raise ValueError(f"low {self.low} must be above 0 if log is true; raise it, or set log to false")
         if self.num == 1:
-            raise ValueError("num 1 is no grid; give at least 2")
+            raise ValueError("num 1 is not a grid; give at least 2")
         return self
 
 
 class ResourcesConfig(FrozenConfig):
-    """What a trial of the search takes, or each of its workers; below one GPU several trials share it."""
+    """Resources of a trial, or of each of its workers.
+
+    cpus: number of CPUs
+    gpus: number of GPUs; below 1, several trials share one GPU
+    """
 
     cpus: Positive = 1.0
     gpus: Annotated[float, Field(ge=0.0)] = 0.0
@@ -47,7 +55,7 @@ class ResourcesConfig(FrozenConfig):
     @model_validator(mode="after")
     def _check(self) -> "ResourcesConfig":
         if self.gpus > 1 and self.gpus % 1:
-            raise ValueError(f"gpus {self.gpus} is neither a whole number nor a part of one GPU; round it")
+            raise ValueError(f"gpus {self.gpus} is above 1 and not a whole number; round it")
         return self
 
 
@@ -63,20 +71,21 @@ def _table2_space() -> dict[str, RangeConfig]:
 
 
 class TuneConfig(FrozenConfig):
-    """The search (Table II): `trials` settings of the parameters in `space`; the first trial has the present values.
+    """The search (Table II) over the parameters in `space`. The first trial has the present values.
 
-    variant: the variant whose parameters are searched.
-    searcher: `tpe` (Optuna), `random`, `grid` (all combinations, at most `trials`), or `pbt` (population based).
-    scheduler: `asha` stops weak trials early; `pbt` ignores it.
-    trials: number of trials; with `pbt` the size of the population.
-    time_budget_s: seconds of the whole search; 0: no limit.
-    grace_period: epochs of both stages together before `asha` may stop a trial.
-    reduction_factor: `asha` continues one trial in so many at each rung.
-    perturbation_interval: epochs between two copies of the best members, with `pbt`.
-    workers: DDP workers of a trial; 0: one process.
-    resources: CPUs and GPUs of a trial, or of each of its workers; empty: one GPU if there is one, else one CPU.
-    trial: overrides that make a trial cheap, in the form of an entry of `variants`.
-    space: dotted parameter names and their ranges.
+    variant: the variant whose parameters are searched
+    searcher: `tpe` (Optuna), `random`, `grid` (all combinations, at most `trials`), or `pbt` (population-based)
+    scheduler: `asha` stops weak trials early; `pbt` ignores it
+    trials: number of trials; with `pbt`, the size of the population
+    time_budget_s: time limit of the whole search, seconds; 0: no limit
+    seed: seed of the searcher
+    grace_period: epochs, over both stages, before `asha` may stop a trial
+    reduction_factor: at each rung `asha` continues 1 in reduction_factor trials
+    perturbation_interval: epochs between two exploitation steps of `pbt`
+    workers: DDP workers of a trial; 0: a single process
+    resources: CPUs and GPUs of a trial, or of each of its workers; empty: one GPU if the machine has one, else one CPU
+    trial: overrides that make a trial cheaper, in the form of an entry of `variants`
+    space: dotted parameter names and their ranges
     """
 
     renamed: ClassVar[dict[str, str]] = {

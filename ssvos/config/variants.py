@@ -1,8 +1,9 @@
-"""A parameter file with its variants: the same parameters, each with overrides of its own."""
+"""A parameter file with variants. A variant is the base parameters with overrides."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssvos.config import Config, parse, read_yaml
 
@@ -12,13 +13,20 @@ _SEEDED = re.compile(r"(.+)-seed(0|[1-9][0-9]*)")
 
 @dataclass(frozen=True)
 class Params:
-    """The parameters as they stand and each variant's: the same with its overrides."""
+    """The parameters of a file.
+
+    base: the parameters without overrides
+    variants: name of a variant -> its parameters
+    """
 
     base: Config
     variants: dict[str, Config]
 
     def variant(self, name: str) -> Config:
-        """A variant's parameters. `full-seed1` are those of `full` with `train.seed` 1, and nothing else changed."""
+        """The parameters of a variant; `full-seed1` is variant `full` with `train.seed` 1.
+
+        Raises ValueError for an unknown variant.
+        """
         seeded = _SEEDED.fullmatch(name)
         variant, seed = seeded.groups() if seeded else (name, None)
         if variant not in self.variants:
@@ -28,12 +36,12 @@ class Params:
 
 
 def seeded_name(variant: str, seed: int) -> str:
-    """The name under which `Params.variant` gives a variant with a seed of its own."""
+    """The name by which `Params.variant` returns a variant with another seed."""
     return f"{variant}-seed{seed}"
 
 
 def variant_of(name: str) -> str:
-    """`full` of `full-seed1`; any other name as it is."""
+    """The variant of a seeded name: `full` for `full-seed1`. Other names are returned unchanged."""
     seeded = _SEEDED.fullmatch(name)
     return seeded[1] if seeded else name
 
@@ -43,7 +51,10 @@ def _with_seed(config: Config, seed: int) -> Config:
 
 
 def read_params(path: Path) -> Params:
-    """Read and check a whole parameter file, every variant included."""
+    """Read and check a parameter file with all its variants.
+
+    Raises FileNotFoundError for a missing file, ValueError for an empty or invalid one.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; {_REMEDY}")
     values = read_yaml(path)
@@ -52,27 +63,32 @@ def read_params(path: Path) -> Params:
     return params_from(values, path)
 
 
-def params_from(values: dict, path: Path | str) -> Params:
-    """Check the values of a parameter file; `path` names it in errors."""
+def params_from(values: dict[str, Any], path: Path | str) -> Params:
+    """Check the values of a parameter file.
+
+    values: the content of the file
+    path: the file, as error messages name it
+    Raises ValueError for invalid parameters.
+    """
     values = dict(values)
     overrides = values.pop("variants", None)
     if not isinstance(overrides, dict) or not overrides:
-        raise ValueError(f"{path}: variants: name at least one, for example `ours: {{}}`")
+        raise ValueError(f"{path}: variants: no variant is defined; add one, for example `ours: {{}}`")
     base = parse(Config, values, path)
     variants = {}
     for name, override in overrides.items():
         if not isinstance(override, dict):
             raise ValueError(
-                f"{path}: variants.{name}: expected a table of overrides ({{}} for none), not {override!r}"
+                f"{path}: variants.{name}: expected a mapping of overrides ({{}} for none), not {override!r}"
             )
         if seeded := _SEEDED.fullmatch(name):
-            raise ValueError(f"{path}: variants.{name}: the name means {seeded[1]} with seed {seeded[2]}; rename it")
+            raise ValueError(f"{path}: variants.{name}: this name denotes {seeded[1]} with seed {seeded[2]}; rename it")
         variants[name] = parse(Config, merge(values, override), f"{path}: variants.{name}")
     return Params(base, variants)
 
 
-def merge(values: dict, override: dict) -> dict:
-    """`values` with the leaves of `override` in place of its own."""
+def merge(values: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `values` in which the leaves of `override` replace its own, at every level."""
     result = dict(values)
     for key, value in override.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)

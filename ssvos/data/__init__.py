@@ -1,1 +1,1 @@
-"""Videos on disk, clips for training, and the embedded data set."""
+"""Videos on disk, training clips, and the embedded data set."""

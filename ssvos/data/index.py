@@ -1,4 +1,4 @@
-"""The index: one Parquet row a frame, made once after every file of the data has been opened and judged."""
+"""The index of the data: a Parquet file with one row per frame, written after every file has been checked."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +18,7 @@ from ssvos.data.validation import index_video
 from ssvos.data.videos import FaultyData, Video, read_source
 from ssvos.files import atomic_path
 
-# objects is null on an unlabelled frame, categories ({"id": "category"}) where the data set has none.
+# objects is null for an unlabelled frame. categories is JSON, {"id": "category"}, or null without categories.
 INDEX_SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
@@ -42,11 +43,15 @@ def build_index(
     splits: Mapping[str, Sequence[str]] | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> pa.Table:
-    """Open every frame and label of the lists and index them, in this process.
+    """Check every frame and label of the lists and index them, in this process.
 
-    splits: source name -> its lists; by default those it trains and judges on, where they are named.
-    Raises FaultyData with every fault found. To work in parallel, map `index_video` over `list_videos` and
-    pass what comes back to `index_table`.
+    For a parallel version, map `index_video` over the result of `list_videos`, and call `index_table`.
+
+    sources: the data sets
+    splits: source name -> its lists; by default its training list and its evaluation list, if any
+    on_frame: called after every frame
+    returns: a table with INDEX_SCHEMA
+    Raises FaultyData with all faults.
     """
     videos, faults = list_videos(sources, splits)
     return index_table((index_video(root, video, on_frame) for root, video in videos), faults)
@@ -55,7 +60,12 @@ def build_index(
 def list_videos(
     sources: Sequence[SourceConfig], splits: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[list[tuple[Path, Video]], list[str]]:
-    """The videos of the lists, each with the root of its paths, and the faults of the lists themselves."""
+    """Find the videos of the lists.
+
+    sources: the data sets
+    splits: as in `build_index`
+    returns: root of the paths and video, for each video; and the faults of the lists themselves
+    """
     videos: list[tuple[Path, Video]] = []
     faults: list[str] = []
     for source in sources:
@@ -64,15 +74,17 @@ def list_videos(
             if not split:
                 continue
             try:
-                found = read_source(source, split)
+                listed = read_source(source, split)
             except FaultyData as error:
                 faults += [fault for fault in error.faults if fault not in faults]
                 continue
-            videos += [(Path(source.root), video) for video in found]
-            sequences[split] = {video.sequence for video in found}
+            videos += [(Path(source.root), video) for video in listed]
+            sequences[split] = {video.sequence for video in listed}
         faults += _leaks(source, sequences)
         if source.train == source.val:
-            faults.append(f"{source.root}: {source.train!r} both trains and judges {source.name}; name two lists")
+            faults.append(
+                f"{source.root}: {source.train!r} is both the train and the val list of {source.name}; name two lists"
+            )
     names = [source.name for source in sources]
     faults += [
         f"{name}: two sources have this name; rename one" for name in sorted({n for n in names if names.count(n) > 1})
@@ -81,16 +93,21 @@ def list_videos(
 
 
 def _leaks(source: SourceConfig, sequences: Mapping[str, set[str]]) -> Iterable[str]:
-    """A judged sequence may be in no other list."""
-    judged = sequences.get(source.val, set())
+    """Faults for the evaluation sequences that another list contains."""
+    evaluation = sequences.get(source.val, set())
     for split in sequences.keys() - {source.val}:
-        for sequence in sorted(judged & sequences[split]):
-            yield f"{source.root}: {sequence} is in both {split} and {source.val}; take it out of one list"
+        for sequence in sorted(evaluation & sequences[split]):
+            yield f"{source.root}: {sequence} is in both {split} and {source.val}; remove it from one list"
 
 
-def index_table(indexed: Iterable[tuple[list[dict], list[str]]], faults: Collection[str] = ()) -> pa.Table:
-    """Gather what `index_video` returned, in order. Raises FaultyData if there was any fault."""
-    rows: list[dict] = []
+def index_table(indexed: Iterable[tuple[list[dict[str, Any]], list[str]]], faults: Collection[str] = ()) -> pa.Table:
+    """Join the results of `index_video` in a table with INDEX_SCHEMA.
+
+    indexed: the results, in the order of the videos
+    faults: faults of the lists
+    Raises FaultyData if there is any fault.
+    """
+    rows: list[dict[str, Any]] = []
     all_faults = list(faults)
     for video_rows, video_faults in indexed:
         rows += video_rows
@@ -101,18 +118,21 @@ def index_table(indexed: Iterable[tuple[list[dict], list[str]]], faults: Collect
 
 
 def labelled_frames(table: pa.Table) -> pa.Table:
-    """The rows that have a mask or a scribble."""
+    """The rows with a mask or a scribble."""
     return table.filter(pc.or_(pc.is_valid(table["mask_path"]), pc.is_valid(table["scribble_path"])))
 
 
 def write_index(table: pa.Table, path: Path) -> None:
-    """Write an index as one Parquet file, whole or not at all."""
+    """Write an index as one Parquet file, atomically."""
     with atomic_path(Path(path)) as temporary:
         pq.write_table(table.cast(INDEX_SCHEMA).combine_chunks(), temporary, compression="zstd", compression_level=3)
 
 
 def read_index(path: Path) -> pa.Table:
-    """Read an index that `write_index` wrote."""
+    """Read an index that `write_index` wrote.
+
+    Raises FileNotFoundError for a missing file, ValueError for one that is not an index.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such index; prepare the data first")
     try:
@@ -123,7 +143,17 @@ def read_index(path: Path) -> pa.Table:
 
 @dataclass(frozen=True)
 class IndexedFrame:
-    """One row of the index: a VideoFrame with what decoding found; objects is None where unlabelled."""
+    """One row of the index. Paths are relative to the source's root.
+
+    name: file name without suffix
+    image_path: the image
+    mask_path: the dense mask, if any
+    scribble_path: the scribble, if any
+    height: height of the image, pixels
+    width: width of the image, pixels
+    objects: object ids in the mask, or in the scribble without a mask; None for an unlabelled frame
+    fingerprint: digest of the frame's files
+    """
 
     name: str
     image_path: str
@@ -137,7 +167,14 @@ class IndexedFrame:
 
 @dataclass(frozen=True)
 class IndexedVideo:
-    """The rows of one video, frames in order."""
+    """The rows of one video.
+
+    dataset: name of the source
+    split: role of the video, or name of its list
+    sequence: name of the sequence
+    frames: frames in order
+    categories: object id -> category; empty without categories
+    """
 
     dataset: str
     split: str
@@ -147,12 +184,12 @@ class IndexedVideo:
 
     @property
     def objects(self) -> tuple[int, ...]:
-        """All object ids of the video, in order."""
+        """All object ids of the video, in ascending order."""
         return tuple(sorted({object_id for frame in self.frames for object_id in frame.objects or ()}))
 
 
 def videos_of(table: pa.Table) -> list[IndexedVideo]:
-    """The videos of an index, in its order."""
+    """Group the rows of an index into videos, in the index's order."""
     videos = []
     for key, group in groupby(table.to_pylist(), key=lambda row: (row["dataset"], row["split"], row["sequence"])):
         rows = sorted(group, key=lambda row: row["position"])
@@ -161,14 +198,14 @@ def videos_of(table: pa.Table) -> list[IndexedVideo]:
     return videos
 
 
-def _indexed_frame(row: dict) -> IndexedFrame:
+def _indexed_frame(row: dict[str, Any]) -> IndexedFrame:
     objects = None if row["objects"] is None else tuple(row["objects"])
-    same = ("image_path", "mask_path", "scribble_path", "height", "width", "fingerprint")
-    return IndexedFrame(name=row["frame"], objects=objects, **{key: row[key] for key in same})
+    columns = ("image_path", "mask_path", "scribble_path", "height", "width", "fingerprint")
+    return IndexedFrame(name=row["frame"], objects=objects, **{column: row[column] for column in columns})
 
 
 def fingerprint_listing(root: Path) -> str:
-    """16 hex digits over the relative paths and sizes of all files below a folder; no file is opened."""
+    """A digest, 16 hex digits, of the relative paths and sizes of all files below a folder; no file is opened."""
     if not Path(root).is_dir():
         raise FileNotFoundError(f"{root}: no such folder; set the root of the source")
     lines = []
@@ -180,10 +217,16 @@ def fingerprint_listing(root: Path) -> str:
 
 
 def hold_out(sequences: Collection[str], fraction: float, seed: int) -> set[str]:
-    """Choose sequences for judging checkpoints: the same whatever the order, at least one, never all."""
+    """Choose the sequences that are held out of training to choose the checkpoint.
+
+    sequences: training sequences; their order has no effect
+    fraction: share to hold out; at least one sequence is chosen, and never all
+    seed: seed of the choice
+    Raises ValueError for fewer than two sequences.
+    """
     if len(set(sequences)) < 2:
         raise ValueError(
-            f"{', '.join(sequences) or 'no sequence'}: alone on the training list, none can be held out; "
+            f"{', '.join(sequences) or 'no sequence'}: too few training sequences to hold one out; "
             "add a second, or name a list in data.holdout_split"
         )
     ranked = sorted(set(sequences), key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest())

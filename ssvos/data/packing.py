@@ -1,7 +1,8 @@
-"""Packing what a training reads into one small folder: frames at training size, for a machine that has little else."""
+"""Packing of training data: one folder with resized frames and masks, to train on another machine."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pyarrow as pa
@@ -25,11 +26,18 @@ def pack(
     quality: int,
     tracked: Tracked,
 ) -> None:
-    """Write the videos of an index that train and choose, frames and masks no higher than `height`, frames as JPEG of
-    this quality.
+    """Write the training and held-out videos of an index to a pack, with `index.parquet` and `scribbles.parquet`.
 
-    roots, to: by data set, the folder that its paths start from now, and in the pack. `out` gets `index.parquet`, and
-    `scribbles.parquet` of the masks as they were, at their full size, where a stroke is as wide as it is meant to be.
+    Scribbles are simulated on the masks at full size, so that strokes have the configured width.
+
+    index: the index
+    roots: source name -> root of its paths in the index
+    config: parameters of the scribble simulation
+    out: folder of the pack
+    to: source name -> root of its paths in the pack
+    height: largest height of packed frames and masks, pixels
+    quality: JPEG quality of the frames
+    tracked: shows progress: `with tracked(title, total) as advance`
     """
     rows = [row for row in index.to_pylist() if row["split"] != "val"]
     labelled = labelled_frames(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)).to_pylist()
@@ -40,14 +48,14 @@ def pack(
             advance()
         packed = []
         for row in rows:
-            packed.append(_packed(row, roots[row["dataset"]], to[row["dataset"]], height, quality))
+            packed.append(_pack_frame(row, roots[row["dataset"]], to[row["dataset"]], height, quality))
             advance()
     write_store(pa.Table.from_pylist(scribbles, schema=STORE_SCHEMA), out / "scribbles.parquet")
     write_index(pa.Table.from_pylist(packed, schema=INDEX_SCHEMA), out / "index.parquet")
 
 
-def _packed(row: dict, root: Path, out: Path, height: int, quality: int) -> dict:
-    """Write a frame and its mask -> its row of the index. A scribble that a person drew is in the store."""
+def _pack_frame(row: dict[str, Any], root: Path, out: Path, height: int, quality: int) -> dict[str, Any]:
+    """Write a frame and its mask, and return its row of the pack's index. Scribbles are in the scribble store."""
     size = (row["height"], row["width"])
     if height < size[0]:
         size = (height, round(height * row["width"] / row["height"]))

@@ -1,35 +1,44 @@
-"""Videos on disk: where the frames, masks and scribbles of each layout lie, by name alone."""
+"""Videos on disk: the paths of frames, masks and scribbles in each folder layout. No image is opened."""
 
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ssvos.config import SourceConfig
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-_SHOWN = 100  # faults of a message
-ALL = "all"  # the list of a `folder` source that needs no file: every sequence
+ALL = "all"  # list name of a `folder` source that stands for every sequence and needs no file
+_MAX_LISTED = 100  # faults listed in a message
 
 
 class FaultyData(ValueError):
-    """Bad input data. faults: one line each, `path: what is wrong; remedy`; the message lists them, as many as a
-    person would read."""
+    """Invalid input data. The message lists up to 100 faults.
+
+    faults: the faults, each one line `path: what is wrong; what to do`
+    """
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = list(faults)
-        lines = "".join(f"\n  {fault}" for fault in self.faults[:_SHOWN])
-        lines += f"\n  and {len(self.faults) - _SHOWN} more" if len(self.faults) > _SHOWN else ""
+        lines = "".join(f"\n  {fault}" for fault in self.faults[:_MAX_LISTED])
+        lines += f"\n  and {len(self.faults) - _MAX_LISTED} more" if len(self.faults) > _MAX_LISTED else ""
         super().__init__(self.faults[0] if len(self.faults) == 1 else f"{len(self.faults)} faults in the data:{lines}")
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type["FaultyData"], tuple[list[str]]]:
         return FaultyData, (self.faults,)
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One frame; paths are relative to the source's root, with forward slashes. It may have both labels."""
+    """One frame of a video. Paths are relative to the source's root and have forward slashes.
+
+    name: file name without suffix
+    image_path: the image
+    mask_path: the dense mask, if any
+    scribble_path: the scribble, if any
+    """
 
     name: str
     image_path: str
@@ -39,12 +48,17 @@ class VideoFrame:
 
 @dataclass(frozen=True)
 class Video:
-    """One sequence of one list, frames in natural order.
+    """One sequence of one list.
 
-    frame_dir:   the folder that holds the frames, relative to the source's root
-    needs_masks: every frame must have a dense mask (DAVIS), where other layouts may label some frames only
-    categories:  object id -> category; object_frames: object id -> frames it is listed on (YouTube-VOS)
-    stray_paths: label images that belong to no frame, and second images of one name
+    dataset: name of the source
+    split: name of the list
+    sequence: name of the sequence
+    frames: frames in natural order
+    frame_dir: folder of the frames, relative to the source's root
+    needs_masks: whether every frame must have a dense mask (DAVIS)
+    categories: object id -> category (YouTube-VOS)
+    object_frames: object id -> names of the frames that list it (YouTube-VOS)
+    stray_paths: label images without a frame, and images that share a name with another image
     """
 
     dataset: str
@@ -59,15 +73,17 @@ class Video:
 
 
 def natural_key(name: str) -> list[str | int]:
-    """Sort key under which frame2 comes before frame10."""
+    """A sort key that orders frame2 before frame10."""
     return [int(part) if idx % 2 else part for idx, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def read_source(source: SourceConfig, split: str) -> list[Video]:
-    """Read the videos of one list of a data set. An `embedded` source has been rendered in DAVIS layout.
+    """Find the files of one list of a data set. An `embedded` source must already be rendered, in DAVIS layout.
 
-    Raises FaultyData for an unknown list, an unreadable one, or a missing folder. What is wrong with a single
-    video, be it that it has no frames, is found by `ssvos.data.validation.index_video`.
+    source: the data set
+    split: the list
+    returns: the videos of the list; `ssvos.data.validation.index_video` checks each of them
+    Raises FaultyData for an unknown or unreadable list, or a missing folder.
     """
     root, is_folder = Path(source.root), source.layout == "folder"
     names = ("frames", "masks", "scribbles") if is_folder else ("JPEGImages", "Annotations", "Scribbles")
@@ -82,13 +98,13 @@ def read_source(source: SourceConfig, split: str) -> list[Video]:
 
 
 def _require_folders(source: SourceConfig, root: Path, names: Sequence[str]) -> None:
-    """One fault for a folder that is no data set, in place of one for each video."""
+    """Report one fault for a folder that is not a data set, instead of one fault per video."""
     frames, masks, scribbles = names
     _require_root(source)
     if not (root / frames).is_dir():
-        raise FaultyData([f"{root}: holds no {frames}/, so it is not of layout {source.layout}; see docs/data.md"])
+        raise FaultyData([f"{root}: contains no {frames}/, so its layout is not {source.layout}; see docs/data.md"])
     if not ((root / masks).is_dir() or (root / scribbles).is_dir()):
-        raise FaultyData([f"{root}: holds neither {masks}/ nor {scribbles}/; add one of them, see docs/data.md"])
+        raise FaultyData([f"{root}: contains neither {masks}/ nor {scribbles}/; add one of them, see docs/data.md"])
 
 
 def _require_root(source: SourceConfig) -> None:
@@ -97,45 +113,46 @@ def _require_root(source: SourceConfig) -> None:
 
 
 def read_sequences(source: SourceConfig, split: str) -> list[str]:
-    """The sequences of one list, in the list's order. Raises FaultyData for an unknown list."""
+    """The sequences of one list, in its order. Raises FaultyData for an unknown or unreadable list."""
     _require_root(source)
     root = Path(source.root)
     if source.layout == "youtube-vos":
         if not (root / split / "meta.json").is_file():
-            known = sorted(path.parent.name for path in root.glob("*/meta.json"))
-            raise FaultyData([f"{root / split / 'meta.json'}: no such list; {_known(known)}"])
+            lists = sorted(path.parent.name for path in root.glob("*/meta.json"))
+            raise FaultyData([f"{root / split / 'meta.json'}: no such list; {_list_remedy(lists)}"])
         return sorted(_read_meta(root / split / "meta.json"))
     if source.layout == "folder" and split == ALL:
         names = [path.name for path in _visible(root / "frames") if path.is_dir()]
         if not names:
-            raise FaultyData([f"{root / 'frames'}: holds no folder of frames; put each video's in one of its own"])
+            raise FaultyData([f"{root / 'frames'}: contains no folder of frames; give each video its own folder"])
         return names
     folders = (
         [root] if source.layout == "folder" else [root / "ImageSets" / sub for sub in ("2017", "2016", "", "480p")]
     )
     paths = [folder / f"{split}.txt" for folder in folders if (folder / f"{split}.txt").is_file()]
     if not paths:
-        known = sorted({path.stem for folder in folders for path in folder.glob("*.txt")})
-        known += [ALL] if source.layout == "folder" else []
-        raise FaultyData([f"{folders[0] / split}.txt: no such list; {_known(known)}"])
+        lists = sorted({path.stem for folder in folders for path in folder.glob("*.txt")})
+        lists += [ALL] if source.layout == "folder" else []
+        raise FaultyData([f"{folders[0] / split}.txt: no such list; {_list_remedy(lists)}"])
     return read_list(paths[0])
 
 
-def _known(names: list[str]) -> str:
-    return f"choose one of {', '.join(names)}" if names else "there is no list at all, write one with a sequence a line"
+def _list_remedy(lists: list[str]) -> str:
+    return f"choose one of {', '.join(lists)}" if lists else "write a list with one sequence per line"
 
 
 def read_list(path: Path) -> list[str]:
-    """Sequences of a list, each once; a line is a name, or the pair of image and mask paths of the 2016 release.
+    """The sequences of a list file, without duplicates.
 
-    Raises FaultyData for a file that is no list, or a line that leads out of the data set's folders.
+    path: text file; a line is a sequence, or an image path and a mask path as in the 2016 release of DAVIS
+    Raises FaultyData for a file that is not a list, or a line that points outside the data set.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise FaultyData([f"{path}: not a text file; write one sequence a line"]) from error
+        raise FaultyData([f"{path}: not a text file; write one sequence per line"]) from error
     if not lines:
-        raise FaultyData([f"{path}: the list is empty; write one sequence a line"])
+        raise FaultyData([f"{path}: the list is empty; write one sequence per line"])
     return list(dict.fromkeys(_sequence_of(line, path) for line in lines))
 
 
@@ -144,24 +161,24 @@ def _sequence_of(line: str, path: Path) -> str:
     is_image = "/" in line and first.suffix.lower() in IMAGE_SUFFIXES
     name = first.parent.name if is_image else line
     if "/" in name or name in ("", ".", ".."):
-        raise FaultyData([f"{path}: {line!r} is no sequence; write the name of a folder of frames"])
+        raise FaultyData([f"{path}: {line!r} is not a sequence; write the name of a folder of frames"])
     return name
 
 
-def _read_meta(path: Path) -> dict[str, dict]:
+def _read_meta(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
+        videos: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["videos"]
         for video in videos.values():
             for object_id, entry in video["objects"].items():
                 int(object_id), entry["category"], list(entry.get("frames", ()))
-        strange = [name for name in videos if "/" in name or name in ("", ".", "..")]
+        invalid = [name for name in videos if "/" in name or name in ("", ".", "..")]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise FaultyData([f"{path}: not a YouTube-VOS meta.json ({reason}); take the one released with it"]) from error
-    if strange:
-        raise FaultyData([f"{path}: {strange[0]!r} is no sequence; write the name of a folder of frames"])
+        raise FaultyData([f"{path}: not a YouTube-VOS meta.json ({reason}); use the released one"]) from error
+    if invalid:
+        raise FaultyData([f"{path}: {invalid[0]!r} is not a sequence; write the name of a folder of frames"])
     if not videos:
-        raise FaultyData([f"{path}: lists no video; take the one released with it"])
+        raise FaultyData([f"{path}: lists no video; use the released one"])
     return videos
 
 
@@ -187,7 +204,7 @@ def _read_video(
     categories: dict[int, str] | None = None,
     object_frames: dict[int, tuple[str, ...]] | None = None,
 ) -> Video:
-    """parents: the folders that hold the sequences' frames, masks and scribbles."""
+    """parents: the folders of all sequences' frames, masks and scribbles."""
     root = Path(source.root)
     images, masks, scribbles = (
         _by_stem(root, parent / sequence, suffixes)
@@ -209,7 +226,7 @@ def _read_video(
         sequence,
         frames,
         frame_dir=(parents[0] / sequence).relative_to(root).as_posix(),
-        # A sequence that people scribbled has no masks at all; one mask makes it a densely labelled one.
+        # A sequence with scribbles drawn by people has no mask. A sequence with at least one mask needs all of them.
         needs_masks=needs_masks and bool(masks),
         categories=categories or {},
         object_frames=object_frames or {},
@@ -222,14 +239,14 @@ def _at_480p(folder: Path) -> Path:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, in order of names; hidden files (`._00000.jpg` from a Mac) are no frames."""
+    """The files of a folder sorted by name, without hidden files such as `._00000.jpg` from macOS."""
     return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
 def _by_stem(root: Path, folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[str]]:
-    """Name without suffix -> paths relative to the root, for the images directly in a folder."""
-    found: dict[str, list[str]] = {}
+    """Name without suffix -> paths relative to the root, for the images of a folder without its subfolders."""
+    paths: dict[str, list[str]] = {}
     for path in _visible(folder):
         if path.suffix.lower() in suffixes:
-            found.setdefault(path.stem, []).append(path.relative_to(root).as_posix())
-    return found
+            paths.setdefault(path.stem, []).append(path.relative_to(root).as_posix())
+    return paths

@@ -1,1 +1,1 @@
-"""Scribbles: simulated from masks (III-E) or drawn by people, and the Parquet store that training reads."""
+"""Scribbles: simulation from masks (III-E), import of scribbles drawn by people, and the Parquet scribble store."""

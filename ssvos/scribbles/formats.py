@@ -1,8 +1,9 @@
-"""Scribbles drawn by people: our PNGs, painted PNGs with 0 for "no stroke", and DAVIS-interactive JSON."""
+"""Scribbles drawn by people: PNGs of the label convention, PNGs with 0 for "no stroke", and DAVIS-interactive JSON."""
 
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +14,14 @@ from ssvos.scribbles.simulate import stroke_disk
 
 
 def decode_scribble(data: bytes, name: str | Path = "scribble") -> np.ndarray:
-    """PNG bytes in our own convention -> (H, W) uint8, 255 = unlabelled.
+    """Decode a scribble PNG of the label convention.
 
-    Unlike a mask, a grey image of 0 and 255 alone is no DAVIS-2016 object: it has background strokes only.
+    A grey image with no values but 0 and 255 has background strokes only; as a mask, its 255 would be object 1.
+
+    data: bytes of the PNG
+    name: the scribble, as error messages name it
+    returns: (H, W) uint8, 255 is unlabelled
+    Raises ValueError as `ssvos.labels.read_labels` does.
     """
     labels = decode_labels(data, name)
     with Image.open(io.BytesIO(data)) as image:
@@ -23,33 +29,37 @@ def decode_scribble(data: bytes, name: str | Path = "scribble") -> np.ndarray:
 
 
 def read_scribble(path: str | Path) -> np.ndarray:
-    """Read a scribble PNG in our own convention, (H, W) uint8; errors as in `labels.read_labels`."""
+    """Read a scribble PNG of the label convention, (H, W) uint8; raises as `ssvos.labels.read_labels`."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such scribble; expected a palette PNG, 255 where nothing is drawn")
     return decode_scribble(Path(path).read_bytes(), path)
 
 
 def read_painted(path: str | Path) -> np.ndarray:
-    """Read painted strokes (0 = no stroke, 1..K objects, 255 = background stroke) into our convention.
+    """Read a PNG of strokes in which 0 is no stroke, 1..K are objects and 255 is a background stroke.
 
-    returns: (H, W) uint8, 0 background, 1..K objects, 255 unlabelled
+    path: the PNG
+    returns: (H, W) uint8 in the label convention: 0 background, 1..K objects, 255 unlabelled
     """
     painted = read_scribble(path)
-    # The two conventions differ in nothing but these two values, which trade places.
+    # the two conventions differ only in the meaning of 0 and 255
     swap = np.arange(256, dtype=np.uint8)
     swap[[BACKGROUND, UNLABELLED]] = UNLABELLED, BACKGROUND
-    return swap[painted]
+    labels: np.ndarray = swap[painted]
+    return labels
 
 
 def read_davis_json(
     path: str | Path, size: tuple[int, int], width: int, num_frames: int | None = None
 ) -> dict[int, np.ndarray]:
-    """Draw the strokes of a DAVIS-interactive file.
+    """Draw the strokes of a DAVIS-interactive file. Later strokes cover earlier ones.
 
-    size:       (H, W) of the frames; a path's x and y run from 0 (first pixel) to 1 (last pixel)
-    width:      stroke width in pixels; later strokes cover earlier ones
-    num_frames: of the video, where it is known: a file for more frames is another video's
-    returns:    frame index -> (H, W) uint8 labels, for the frames that have strokes; object id 0 is background
+    path: the file; the x and y of a stroke are 0 at the first pixel and 1 at the last pixel
+    size: (H, W) of the frames
+    width: width of a stroke, pixels
+    num_frames: frames of the video, to reject a file for a longer video; None: unknown
+    returns: frame index -> (H, W) uint8 labels, for the frames with strokes; object id 0 is background
+    Raises FileNotFoundError for a missing file, ValueError for an invalid one.
     """
     scribbles = {}
     frames, sequence = _strokes_of(path)
@@ -69,8 +79,8 @@ def read_davis_json(
     return scribbles
 
 
-def _strokes_of(path: str | Path) -> tuple[list[list], str]:
-    """The strokes of every frame, and ` of NAME` where the file names its sequence."""
+def _strokes_of(path: str | Path) -> tuple[list[list[Any]], str]:
+    """The strokes of every frame, and ` of NAME` if the file names its sequence."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such scribble file; expected DAVIS-interactive JSON")
     try:
@@ -83,8 +93,8 @@ def _strokes_of(path: str | Path) -> tuple[list[list], str]:
     return frames, f" of {content['sequence']}" if content.get("sequence") else ""
 
 
-def _parse_stroke(path: str | Path, frame_idx: int, stroke: dict) -> tuple[int, np.ndarray]:
-    """Object id and (N, 2) float x, y of one stroke."""
+def _parse_stroke(path: str | Path, frame_idx: int, stroke: dict[str, Any]) -> tuple[int, np.ndarray]:
+    """The object id and the points (N, 2), x and y, of one stroke."""
     try:
         object_id, points = stroke["object_id"], np.asarray(stroke["path"], dtype=float)
     except (KeyError, TypeError, ValueError) as error:
@@ -103,5 +113,5 @@ def _draw_polyline(labels: np.ndarray, points: np.ndarray, object_id: int, width
     pixels = np.rint(points * (wide - 1, height - 1)).astype(np.int32)
     line = np.zeros(labels.shape, dtype=np.uint8)
     cv2.polylines(line, [pixels.reshape(-1, 1, 2)], isClosed=False, color=1, thickness=1)
-    line[pixels[:, 1], pixels[:, 0]] = 1  # OpenCV draws nothing for a path of one point
+    line[pixels[:, 1], pixels[:, 0]] = 1  # OpenCV does not draw a path of one point
     labels[cv2.dilate(line, stroke_disk(width)) > 0] = object_id

@@ -1,6 +1,7 @@
-"""What a scribble store holds: coverage, the balance of strokes, and strokes checked against dense masks."""
+"""Statistics of a scribble store: coverage, ratio of background to foreground, and a check against dense masks."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,10 +12,11 @@ from ssvos.labels import BACKGROUND, UNLABELLED, object_ids
 
 @dataclass(frozen=True)
 class MaskCheck:
-    """A scribble against its mask, counted in connected components and in pixels.
+    """The comparison of a scribble with its mask.
 
-    num_bare_components: components of objects without a stroke of their object
-    num_misplaced:       labelled pixels that say something else than the mask, or lie where it is unlabelled
+    num_components: connected components of the mask's objects
+    num_bare_components: components without a stroke of their object
+    num_misplaced: labelled pixels of the scribble whose label differs from the mask's, or that the mask does not label
     """
 
     num_components: int
@@ -23,32 +25,38 @@ class MaskCheck:
 
 
 def check_against_mask(scribble: np.ndarray, mask: np.ndarray) -> MaskCheck:
-    """Compare a scribble with the dense mask of its frame, both (H, W) uint8."""
+    """Compare a scribble with the dense mask of its frame.
+
+    scribble: (H, W) uint8
+    mask: (H, W) uint8
+    """
     assert scribble.shape == mask.shape, (scribble.shape, mask.shape)
     num_components = num_bare = 0
     for object_id in object_ids(mask):
         num, components = cv2.connectedComponents((mask == object_id).view(np.uint8), connectivity=8)
-        reached = np.unique(components[(scribble == object_id) & (components > 0)])
+        with_stroke = np.unique(components[(scribble == object_id) & (components > 0)])
         num_components += num - 1
-        num_bare += num - 1 - len(reached)
+        num_bare += num - 1 - len(with_stroke)
     misplaced = (scribble != UNLABELLED) & (scribble != mask)
     return MaskCheck(num_components, num_bare, int(np.count_nonzero(misplaced)))
 
 
-def summarise_store(table: pa.Table) -> dict[str, dict]:
-    """The summary of a scribble store (ssvos.scribbles.store) by `<dataset>/<split>`, ready for JSON.
+def summarise_store(table: pa.Table) -> dict[str, dict[str, Any]]:
+    """Summarise a scribble store.
 
-    Shares are fractions of all pixels; `background_to_foreground` is a ratio of labelled pixels, None without
-    foreground. Counts of components and of misplaced pixels cover the frames that have a dense mask.
+    table: the store (ssvos.scribbles.store)
+    returns: `<dataset>/<split>` -> statistics, as JSON values. Coverage and foreground are shares of all pixels.
+        `background_to_foreground` is a ratio of labelled pixels, None without foreground. The counts of components and
+        of misplaced pixels cover the frames with a dense mask
     """
     columns = [name for name in table.column_names if name != "png"]
-    groups: dict[str, list[dict]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for row in table.select(columns).to_pylist():
         groups.setdefault(f"{row['dataset']}/{row['split']}", []).append(row)
     return {name: _summarise(rows) for name, rows in sorted(groups.items())}
 
 
-def _summarise(rows: list[dict]) -> dict:
+def _summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     coverage = np.array([row["coverage"] for row in rows])
     foreground = np.array([row["foreground"] for row in rows])
     checked = [row for row in rows if row["num_components"] is not None]
@@ -72,7 +80,7 @@ def _summarise(rows: list[dict]) -> dict:
 
 
 def stroke_shares(scribble: np.ndarray) -> tuple[float, float]:
-    """Shares of the pixels with any label, and with an object's label. scribble: (H, W) uint8."""
+    """The shares of pixels with any label, and with an object's label. scribble: (H, W) uint8."""
     labelled = np.count_nonzero(scribble != UNLABELLED)
     background = np.count_nonzero(scribble == BACKGROUND)
     return labelled / scribble.size, (labelled - background) / scribble.size

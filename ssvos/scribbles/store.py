@@ -1,8 +1,9 @@
-"""The scribble store: one Parquet row a frame, with the scribble as PNG bytes."""
+"""The scribble store: a Parquet file with one row per frame, which contains the scribble as a PNG."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,9 @@ from ssvos.scribbles.formats import read_scribble
 from ssvos.scribbles.quality import check_against_mask, stroke_shares
 from ssvos.scribbles.simulate import scribble_rng, simulate_scribble
 
-# seed is null for a scribble that a person drew; the three counts are null for a frame without a dense mask.
+ScribbleKey = tuple[str, str, str]  # dataset, sequence, frame
+
+# seed is null for a scribble drawn by a person. The three counts are null for a frame without a dense mask.
 STORE_SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
@@ -36,11 +39,16 @@ _ORDER = ("dataset", "split", "sequence", "frame")
 _ROW_GROUP = 1024
 
 
-def scribble_row(row: Mapping, root: Path, config: ScribbleConfig) -> dict:
-    """Turn one row of the index into one row of the store: a pure function, fit for a parallel map.
+def scribble_row(row: Mapping[str, Any], root: Path, config: ScribbleConfig) -> dict[str, Any]:
+    """Make one row of the store from one row of the index. The function has no side effects.
 
-    row:  a frame with a mask or a scribble (`ssvos.data.index`); root: the folder that its paths start from.
-    A given scribble is taken as it is; without one it is simulated from the mask.
+    A frame's own scribble is stored unchanged. Without one, a scribble is simulated from the mask.
+
+    row: row of the index (`ssvos.data.index`)
+    root: root of its paths
+    config: parameters of the scribble simulation
+    returns: a row with STORE_SCHEMA
+    Raises ValueError for a frame with neither a mask nor a scribble.
     """
     mask = read_labels(root / row["mask_path"]) if row["mask_path"] else None
     if row["scribble_path"]:
@@ -65,7 +73,7 @@ def scribble_row(row: Mapping, root: Path, config: ScribbleConfig) -> dict:
 
 
 def write_store(table: pa.Table, path: Path) -> None:
-    """Write a store whole or not at all; the same rows in any order and chunking give the same bytes."""
+    """Write a store atomically. The same rows in any order and in any chunks give the same bytes."""
     table = table.select(STORE_SCHEMA.names).cast(STORE_SCHEMA).replace_schema_metadata(None)
     table = table.sort_by([(key, "ascending") for key in _ORDER]).combine_chunks()
     with atomic_path(Path(path)) as temporary:
@@ -73,7 +81,10 @@ def write_store(table: pa.Table, path: Path) -> None:
 
 
 def read_store_table(path: Path) -> pa.Table:
-    """Read one Parquet file, or all of a folder in the order of their names."""
+    """Read a store: one Parquet file, or all Parquet files of a folder in the order of their names.
+
+    Raises FileNotFoundError for a missing store, ValueError for a file that is not a store.
+    """
     path = Path(path)
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not shards or not shards[0].is_file():
@@ -88,18 +99,18 @@ def read_store_table(path: Path) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-class ScribbleStore(Mapping[tuple[str, str, str], np.ndarray]):
-    """(dataset, sequence, frame) -> scribble, (H, W) uint8, decoded when it is asked for."""
+class ScribbleStore(Mapping[ScribbleKey, np.ndarray]):
+    """A mapping from (dataset, sequence, frame) to the scribble, (H, W) uint8. A look-up decodes the scribble."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
         keys = zip(*(table[name].to_pylist() for name in ("dataset", "sequence", "frame")), strict=True)
         self._rows = {key: row for row, key in enumerate(keys)}
 
-    def __getitem__(self, key: tuple[str, str, str]) -> np.ndarray:
+    def __getitem__(self, key: ScribbleKey) -> np.ndarray:
         return decode_labels(self.table["png"][self._rows[key]].as_py(), "/".join(key))
 
-    def __iter__(self) -> Iterator[tuple[str, str, str]]:
+    def __iter__(self) -> Iterator[ScribbleKey]:
         return iter(self._rows)
 
     def __len__(self) -> int:
@@ -107,5 +118,5 @@ class ScribbleStore(Mapping[tuple[str, str, str], np.ndarray]):
 
 
 def read_store(path: Path) -> ScribbleStore:
-    """Open a store, a file or a folder of shards, for looking up scribbles."""
+    """Read a store as a mapping; raises as `read_store_table`."""
     return ScribbleStore(read_store_table(path))

@@ -1,4 +1,4 @@
-"""Reading the data layouts: which frames, masks and scribbles belong together."""
+"""Reading the folder layouts: the frames, masks and scribbles of a video."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def write(path: Path, text: str) -> None:
 
 
 def source(root: Path, layout: str = "davis", **more) -> SourceConfig:
-    return SourceConfig(name="made", layout=layout, root=str(root), **more)
+    return SourceConfig(name="set", layout=layout, root=str(root), **more)
 
 
 PAIRS = "/JPEGImages/480p/b/00000.jpg /Annotations/480p/b/00000.png\n/JPEGImages/480p/b/00001.jpg /x\n"
@@ -36,23 +36,23 @@ PAIRS = "/JPEGImages/480p/b/00000.jpg /Annotations/480p/b/00000.png\n/JPEGImages
         ("ImageSets/480p/train.txt", PAIRS + "/JPEGImages/480p/a/00000.jpg /Annotations/480p/a/00000.png\n"),
     ],
 )
-def test_every_kind_of_davis_list_gives_its_sequences_in_order(tmp_path, path, text):
+def test_every_format_of_davis_list_gives_its_sequences_in_order(tmp_path, path, text):
     write(tmp_path / path, text)
     assert read_sequences(source(tmp_path), "train") == ["b", "a"]
 
 
-def test_the_2017_list_goes_before_the_2016_list(tmp_path):
+def test_the_2017_list_takes_precedence_over_the_2016_list(tmp_path):
     write(tmp_path / "ImageSets/2016/train.txt", "old\n")
     write(tmp_path / "ImageSets/2017/train.txt", "new\n")
     assert read_sequences(source(tmp_path), "train") == ["new"]
 
 
 @pytest.mark.parametrize("layout", ["davis", "embedded"])
-def test_davis_frames_come_with_their_masks_in_natural_order(tmp_path, layout):
+def test_davis_frames_have_their_masks_and_natural_order(tmp_path, layout):
     write(tmp_path / "ImageSets/2017/train.txt", "a\n")
     touch(tmp_path, *(f"JPEGImages/480p/a/{n}.jpg" for n in ("f10", "f9", "._f9")), "Annotations/480p/a/f9.png")
     (video,) = read_source(source(tmp_path, layout), "train")
-    assert (video.dataset, video.split, video.sequence) == ("made", "train", "a")
+    assert (video.dataset, video.split, video.sequence) == ("set", "train", "a")
     assert [frame.name for frame in video.frames] == ["f9", "f10"]
     assert video.frames[0].image_path == "JPEGImages/480p/a/f9.jpg"
     assert video.frames[0].mask_path == "Annotations/480p/a/f9.png"
@@ -60,7 +60,7 @@ def test_davis_frames_come_with_their_masks_in_natural_order(tmp_path, layout):
 
 
 @pytest.mark.parametrize("folder", ["Scribbles", "Scribbles/480p"])
-def test_scribbles_serve_where_there_are_no_masks(tmp_path, folder):
+def test_a_davis_sequence_with_scribbles_needs_no_masks(tmp_path, folder):
     write(tmp_path / "ImageSets/2017/train.txt", "a\n")
     touch(
         tmp_path,
@@ -94,7 +94,7 @@ def test_youtube_vos_reads_sparse_masks_and_late_objects(tmp_path):
     assert len(video.frames) == 7 and not video.needs_masks
 
 
-def test_a_folder_source_reads_a_list_or_everything(tmp_path):
+def test_a_folder_source_reads_a_list_or_all_sequences(tmp_path):
     touch(tmp_path, "frames/my b/1.png", "frames/a/1.JPG", "masks/a/1.png", "scribbles/my b/1.png")
     write(tmp_path / "train.txt", "my b\n")
     (video,) = read_source(source(tmp_path, "folder"), "train")
@@ -103,7 +103,7 @@ def test_a_folder_source_reads_a_list_or_everything(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["davis", "folder", "youtube-vos"])
-def test_an_unknown_list_is_refused_with_the_lists_that_exist(tmp_path, layout):
+def test_an_unknown_list_is_rejected_with_the_existing_lists(tmp_path, layout):
     for path in ("ImageSets/2016/fit.txt", "fit.txt"):
         write(tmp_path / path, "a\n")
     write(tmp_path / "fit/meta.json", json.dumps({"videos": {}}))
@@ -113,16 +113,16 @@ def test_an_unknown_list_is_refused_with_the_lists_that_exist(tmp_path, layout):
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"videos": {"v": {"objects": {"one": {"category": "x"}}}}}'])
-def test_a_bad_meta_json_is_refused_by_name(tmp_path, text):
+def test_an_invalid_meta_json_is_rejected_by_name(tmp_path, text):
     write(tmp_path / "train/meta.json", text)
     with pytest.raises(FaultyData, match=r"meta\.json"):
         read_source(source(tmp_path, "youtube-vos"), "train")
 
 
-def test_a_missing_root_is_refused_by_name(tmp_path):
+def test_a_missing_root_is_rejected_by_name(tmp_path):
     with pytest.raises(FaultyData, match="nowhere"):
         read_source(source(tmp_path / "nowhere"), "train")
 
 
-def test_natural_order_counts_numbers():
+def test_natural_order_compares_numbers_by_value():
     assert sorted(["f10", "f9", "9", "10a", "a"], key=natural_key) == ["9", "10a", "a", "f9", "f10"]

@@ -212,7 +212,7 @@ exit $status
         timeout=300,
     )
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-    assert re.match(r"error: resume/.+/progress\.pt: cannot be written to its end \(No space left .+\)", done.stderr)
+    assert re.match(r"error: resume/.+/progress\.pt: cannot be written completely \(No space left .+\)", done.stderr)
     assert sorted(path.name for path in place.glob("left/*/*")) == ["mlflow.run", "progress-before.pt"]
     (left,) = place.glob("left/*/*.pt")
     assert from_bytes(left.read_bytes())[0].place().startswith("epoch 1, after ")

@@ -114,7 +114,7 @@ def test_two_workers_train_to_the_same_loss_as_one(project):
 BAD = [
     ("model: {bakbone: {}}", "model.bakbone: unknown key, did you mean backbone?"),
     ("train: {seed: zero}", "train.seed: input should be a valid integer"),
-    ("variants: {}", "variants: name at least one"),
+    ("variants: {}", "variants: no variant is defined"),
 ]
 
 

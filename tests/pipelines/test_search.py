@@ -138,7 +138,7 @@ def test_too_much_is_refused_with_what_is_there_and_what_was_asked():
     with pytest.raises(ValueError, match=r"tune\.workers: 3 workers of 1 CPUs .* there are 2 CPUs and 0 GPUs here"):
         _require(TuneConfig(workers=3), [(2, 0)])
     _require(TuneConfig(workers=4, resources=ResourcesConfig(cpus=1.0, gpus=0.5)), [(8, 1), (8, 1)])
-    with pytest.raises(ValueError, match="neither a whole number nor a part of one GPU"):
+    with pytest.raises(ValueError, match="above 1 and not a whole number"):
         ResourcesConfig(gpus=1.5)
 
 

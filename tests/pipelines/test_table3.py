@@ -109,7 +109,9 @@ def test_other_names_are_no_variant(study_params, name):
 
 def test_a_variant_may_not_be_named_like_a_seed_of_another():
     values = {"data": {"name": "x", "sources": [{"name": "e", "layout": "embedded"}]}}
-    with pytest.raises(ValueError, match=r"^p.yaml: variants.full-seed1: the name means full with seed 1; rename it$"):
+    with pytest.raises(
+        ValueError, match=r"^p.yaml: variants.full-seed1: this name denotes full with seed 1; rename it$"
+    ):
         params_from(values | {"variants": {"full": {}, "full-seed1": {}}}, "p.yaml")
 
 

@@ -252,14 +252,14 @@ def test_a_line_goes_through_its_points_and_never_falls():
 )
 def test_workers_divide_the_batch(machine, batch, workers):
     assert machine.workers(batch) == workers
-    assert machine.workers(batch, asked=0) == machine.workers(batch, asked=1) == 1
+    assert machine.workers(batch, requested=0) == machine.workers(batch, requested=1) == 1
 
 
 def test_too_many_workers_are_refused():
-    with pytest.raises(ValueError, match="3 asked for, there are 2 CPUs"):
-        TWO_CORES.workers(6, asked=3)
-    with pytest.raises(ValueError, match="a batch of 3 clips cannot be shared by 2"):
-        TWO_CORES.workers(3, asked=2)
+    with pytest.raises(ValueError, match="3 requested, the machine has 2 CPUs"):
+        TWO_CORES.workers(6, requested=3)
+    with pytest.raises(ValueError, match="2 do not divide a batch of 3 clips"):
+        TWO_CORES.workers(3, requested=2)
 
 
 def test_this_machine_has_a_core_and_memory():
@@ -377,7 +377,7 @@ def test_the_command_writes_what_it_planned(call, tiny_data, tmp_path):
         (("--set", "trian.seed=1"), "trian: unknown key, did you mean train?"),
         (("--data", "EMBEDDED", "--val", "tset", "--write"), "tset.txt: no such list; choose one of train, val"),
         (("--preset", "davis", "--write"), "source davis has no folder yet; give --data DIR"),
-        (("--workers", "9999", "--preset", "demo", "--write"), "9999 asked for"),
+        (("--workers", "9999", "--preset", "demo", "--write"), "9999 requested"),
     ],
 )
 def test_a_mistake_is_one_line_and_changes_nothing(call, tiny_data, tmp_path, arguments, message):

@@ -1,4 +1,4 @@
-"""Imported human scribbles against hand-worked ones and against real samples."""
+"""Import of scribbles drawn by people, against hand-computed labels and real samples."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def stroke(points: list, object_id: int = 1) -> dict:
 
 
 @pytest.mark.parametrize("mode", ["P", "L"])
-def test_painted_strokes_trade_background_and_unlabelled(tmp_path, mode):
+def test_background_and_unlabelled_of_painted_strokes_are_swapped(tmp_path, mode):
     painted = np.array([[0, 1, 255], [2, 0, 0]], dtype=np.uint8)
     image = Image.fromarray(painted)
     if mode == "P":
@@ -34,17 +34,17 @@ def test_painted_strokes_trade_background_and_unlabelled(tmp_path, mode):
     assert read_painted(tmp_path / "a.png").tolist() == [[255, 1, 0], [2, 255, 255]]
 
 
-def test_a_grey_scribble_of_background_strokes_has_no_object(tmp_path):
+def test_255_in_a_grey_scribble_is_unlabelled(tmp_path):
     Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).save(tmp_path / "a.png")
     assert read_scribble(tmp_path / "a.png").tolist() == [[0, 255]]
 
 
-def test_a_missing_scribble_is_named(tmp_path):
+def test_an_error_names_the_missing_scribble(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.png"):
         read_scribble(tmp_path / "a.png")
 
 
-def test_davis_json_draws_from_first_to_last_pixel(tmp_path):
+def test_davis_json_coordinates_run_from_the_first_to_the_last_pixel(tmp_path):
     path = write_json(tmp_path / "a.json", [[], [stroke([[0, 0.5], [1, 0.5]], 3), stroke([[0.5, 0], [0.5, 1]], 0)]])
     scribbles = read_davis_json(path, (5, 7), width=1)
     expected = np.full((5, 7), 255)
@@ -53,7 +53,7 @@ def test_davis_json_draws_from_first_to_last_pixel(tmp_path):
     np.testing.assert_array_equal(scribbles[1], expected)
 
 
-def test_davis_json_draws_a_single_point_as_a_disk(tmp_path):
+def test_a_single_point_in_davis_json_is_a_disk(tmp_path):
     path = write_json(tmp_path / "a.json", [[stroke([[0.5, 0.5]])]])
     assert (read_davis_json(path, (21, 21), width=3)[0] == 1).sum() == 9
 
@@ -70,14 +70,14 @@ def test_davis_json_draws_a_single_point_as_a_disk(tmp_path):
         (json.dumps({"scribbles": [[stroke([])]]}), "from 0 to 1"),
     ],
 )
-def test_a_bad_davis_json_is_refused_in_one_line_that_names_it(tmp_path, content, match):
+def test_an_invalid_davis_json_is_rejected_in_one_line_that_names_it(tmp_path, content, match):
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(ValueError, match=match) as error:
         read_davis_json(tmp_path / "bad.json", (10, 10), 3)
     assert "bad.json" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_our_own_scribble_png_comes_back_unchanged(tmp_path):
+def test_a_scribble_survives_a_palette_png(tmp_path):
     labels = np.array([[0, 1, 255, 2]], dtype=np.uint8)
     write_labels(tmp_path / "a.png", labels)
     np.testing.assert_array_equal(read_scribble(tmp_path / "a.png"), labels)
@@ -85,7 +85,7 @@ def test_our_own_scribble_png_comes_back_unchanged(tmp_path):
 
 @needs_real
 @pytest.mark.parametrize(("clip", "frame", "mask"), [("bear", 39, "davis"), ("tennis", 19, "human")])
-def test_real_strokes_fall_on_their_objects(clip, frame, mask):
+def test_real_strokes_lie_on_their_objects(clip, frame, mask):
     path = Path(REAL) / "human/Scribbles" / clip / "001.json"
     labels = read_davis_json(path, (480, 854), 3)[frame]
     with Image.open(Path(REAL) / mask / "Annotations/480p" / clip / f"{frame:05d}.png") as image:
@@ -95,7 +95,7 @@ def test_real_strokes_fall_on_their_objects(clip, frame, mask):
 
 
 @needs_real
-def test_real_painted_strokes_keep_mostly_to_their_side():
+def test_most_real_painted_strokes_lie_on_their_side_of_the_outline():
     labels = read_painted(Path(REAL) / "human/Scribbles/bear/human_raster/00010.png")
     with Image.open(Path(REAL) / "davis/Annotations/480p/bear/00010.png") as image:
         truth = np.array(image) > 0

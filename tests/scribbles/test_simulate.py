@@ -1,4 +1,4 @@
-"""The simulated scribble against its description in III-E."""
+"""The scribble simulation against its description in III-E."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def blobs(seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_labelled_pixel_tells_the_mask_truth(seed):
+def test_every_labelled_pixel_has_the_masks_label(seed):
     mask = blobs(seed)
     scribble = simulate_scribble(mask, rng(seed), CONFIG)
     labelled = scribble != 255
@@ -47,13 +47,13 @@ def test_every_component_of_every_object_has_a_stroke(seed):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_tiny_object_that_thinning_erases_keeps_a_stroke(size):
+def test_a_small_object_that_thinning_removes_has_a_stroke(size):
     mask = np.zeros((40, 60), dtype=np.uint8)
     mask[10 : 10 + size, 20 : 20 + size] = 7
     assert (simulate_scribble(mask, rng(), ScribbleConfig(width=1)) == 7).any()
 
 
-def test_strokes_from_the_objects_box_equal_those_from_the_whole_frame():
+def test_strokes_computed_in_the_bounding_box_equal_those_of_the_whole_frame():
     mask = blobs(3)
     mask[mask == 255] = 0
     scribble = simulate_scribble(mask, rng(), CONFIG)
@@ -66,7 +66,7 @@ def test_strokes_from_the_objects_box_equal_those_from_the_whole_frame():
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 8])
-def test_a_stroke_is_as_wide_as_asked(width):
+def test_strokes_and_rectangle_have_the_configured_width_and_margin(width):
     mask = np.zeros((100, 200), dtype=np.uint8)
     mask[30:70, 40:160] = 1
     config = ScribbleConfig(width=width, margin_min=0.05, margin_max=0.05)
@@ -78,25 +78,25 @@ def test_a_stroke_is_as_wide_as_asked(width):
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_the_side_along_a_touched_image_edge_is_left_out(turns):
+def test_a_side_of_the_rectangle_is_skipped_if_objects_touch_its_image_edge(turns):
     mask = np.zeros((100, 100), dtype=np.uint8)
     mask[:30, 40:60] = 1
     config = ScribbleConfig(margin_min=0.1, margin_max=0.1)
     scribble = np.rot90(simulate_scribble(np.rot90(mask, turns), rng(), config), -turns)
-    # Hand-worked: left, right and bottom sides, 10 pixels away, the first two up to the edge.
+    # by hand: left, right and bottom sides, 10 pixels away; the first two reach the top edge
     expected = np.zeros((100, 100), dtype=bool)
     expected[:45, 25:30] = expected[:45, 70:75] = expected[40:45, 25:75] = True
     np.testing.assert_array_equal(scribble == 0, expected)
 
 
-def test_a_margin_that_leaves_the_image_puts_the_side_at_its_edge():
+def test_a_side_outside_the_image_is_drawn_at_its_edge():
     mask = np.zeros((60, 100), dtype=np.uint8)
     mask[3:30, 40:60] = 1
     scribble = simulate_scribble(mask, rng(), ScribbleConfig(width=2, margin_min=0.1, margin_max=0.1))
     assert (scribble[:2, 30:70] == 0).all()
 
 
-def test_objects_on_all_four_edges_still_leave_background_strokes():
+def test_objects_on_all_four_edges_still_have_background_strokes():
     mask = np.zeros((50, 80), dtype=np.uint8)
     mask[20:25], mask[:, 30:40] = 1, 1
     scribble = simulate_scribble(mask, rng(), CONFIG)
@@ -104,7 +104,7 @@ def test_objects_on_all_four_edges_still_leave_background_strokes():
     assert (mask[scribble == 0] == 0).all()
 
 
-def test_a_frame_without_objects_gets_background_strokes_alone():
+def test_a_frame_without_objects_has_only_background_strokes():
     mask = np.zeros((50, 80), dtype=np.uint8)
     mask[:, ::2] = 255
     scribble = simulate_scribble(mask, rng(), CONFIG)
@@ -112,20 +112,20 @@ def test_a_frame_without_objects_gets_background_strokes_alone():
     assert (scribble[:, ::2] == 255).all()
 
 
-def test_a_frame_that_is_unlabelled_stays_unlabelled():
+def test_an_unlabelled_mask_gives_an_unlabelled_scribble():
     mask = np.full((30, 30), 255, dtype=np.uint8)
     assert (simulate_scribble(mask, rng(), CONFIG) == 255).all()
 
 
-def test_scribbles_follow_renamed_objects():
+def test_permuted_object_ids_permute_the_scribble():
     mask = blobs(1)
-    renamed = np.arange(256, dtype=np.uint8)
-    renamed[[1, 2, 3]] = 3, 1, 2
+    permutation = np.arange(256, dtype=np.uint8)
+    permutation[[1, 2, 3]] = 3, 1, 2
     scribble = simulate_scribble(mask, rng(), CONFIG)
-    np.testing.assert_array_equal(simulate_scribble(renamed[mask], rng(), CONFIG), renamed[scribble])
+    np.testing.assert_array_equal(simulate_scribble(permutation[mask], rng(), CONFIG), permutation[scribble])
 
 
-def test_the_generator_depends_on_seed_sequence_and_frame_alone():
+def test_the_generator_depends_only_on_seed_sequence_and_frame():
     keys = [(0, "bear", "00000"), (1, "bear", "00000"), (0, "bea", "r00000"), (0, "bear", "00001")]
     draws = [scribble_rng(*key).random() for key in keys]
     assert len(set(draws)) == len(keys)

@@ -1,4 +1,4 @@
-"""Thinning against a slow loop written from Zhang and Suen's two rules."""
+"""Thinning against a slow loop over Zhang and Suen's two rules."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def slow_thin(region: np.ndarray) -> np.ndarray:
     while changed:
         changed = False
         for is_first in (True, False):
-            doomed = []
+            removable = []
             for y, x in np.argwhere(image):
                 ring = [image[y + dy, x + dx] for dy, dx in RING]
                 runs = sum(a == 0 and b == 1 for a, b in zip(ring, ring[1:] + ring[:1], strict=True))
@@ -23,17 +23,17 @@ def slow_thin(region: np.ndarray) -> np.ndarray:
                 first = north * east * south == 0 and east * south * west == 0
                 second = north * east * west == 0 and north * south * west == 0
                 if runs == 1 and 2 <= sum(ring) <= 6 and (first if is_first else second):
-                    doomed.append((y, x))
-            for y, x in doomed:
+                    removable.append((y, x))
+            for y, x in removable:
                 image[y, x] = 0
-            changed |= bool(doomed)
+            changed |= bool(removable)
     return image[1:-1, 1:-1].astype(bool)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_thinning_equals_the_published_rules_pixel_by_pixel(seed):
+def test_thinning_equals_the_published_rules(seed):
     rng = np.random.default_rng(seed)
-    shape = (rng.integers(5, 40), rng.integers(55, 140))  # one to three machine words a row
+    shape = (rng.integers(5, 40), rng.integers(55, 140))  # one to three machine words per row
     region = binary_opening(rng.random(shape) < 0.85, iterations=1) | (rng.random(shape) < 0.1)
     np.testing.assert_array_equal(thin(region), slow_thin(region))
 
@@ -44,7 +44,7 @@ def test_a_bar_becomes_a_line_one_pixel_high():
     assert thin(bar)[:, 20:70].sum(axis=0).tolist() == [1] * 50
 
 
-def test_thinning_keeps_the_number_of_components_and_holes():
+def test_thinning_preserves_the_number_of_components_and_holes():
     y, x = np.ogrid[:60, :150]
     ring = np.abs(np.hypot(y - 30, x - 40) - 18) < 6
     region = ring | (np.hypot(y - 30, x - 110) < 20)

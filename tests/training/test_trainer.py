@@ -232,7 +232,7 @@ def test_the_loss_terms_of_the_history_are_those_of_the_joint_loss():
 
 
 def test_float16_is_refused_on_a_cpu(tiny_data):
-    with pytest.raises(ValueError, match="precision float16 is for GPUs alone"):
+    with pytest.raises(ValueError, match="precision float16 needs a GPU"):
         run(changed(tiny_data.config, precision="float16"), tiny_data.load())
 
 
