@@ -1,6 +1,7 @@
 """Imports point one way, every file belongs to a room, and the method works without Ray, DVC and MLflow."""
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -125,3 +126,12 @@ def test_heavy_imports_wait_until_they_are_needed(module):
     program = f"import sys, {module}; print([m for m in ('torch', 'cv2', 'pyarrow', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_architecture_page_names_every_room_and_no_file_that_is_gone():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for room in FLOOR_OF:
+        path = room.replace(".", "/")
+        assert path in page or f"`{path.rpartition('/')[2]}.py`" in page, f"docs/architecture.md does not name {path}"
+    named = set(re.findall(r"`((?:ssvos|pipelines)/[\w/]+(?:\.\w+)?)`", page))
+    assert named and not [path for path in named if not (ROOT / path).exists()]
