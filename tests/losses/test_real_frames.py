@@ -1,4 +1,4 @@
-"""The lattice against the exact sum on frames of DAVIS, with masks of a simulated partly trained network and with noise.
+"""The lattice against the exact sum on frames of DAVIS, with masks of a simulated partly trained network and noise.
 
 SSVOS_REAL_DATA is a folder that contains davis/JPEGImages/480p and davis/Annotations/480p.
 """

@@ -10,7 +10,7 @@ import pytest
 from ssvos.config import SyntheticConfig
 from ssvos.data.synthetic.clips import make_dataset, render_clip
 from ssvos.data.synthetic.moving_shapes import MAX_STEP, MovingShape, draw_shape
-from ssvos.data.synthetic.textures import PATTERNS, PHOTOS, load_photo, match_colours, photo_texture
+from ssvos.data.synthetic.textures import PATTERNS, PHOTOS, load_photo, match_colors, photo_texture
 from ssvos.labels import read_labels
 
 CONFIG = SyntheticConfig()
@@ -121,11 +121,11 @@ def test_train_and_val_share_no_texture() -> None:
         assert not any(a.shape == b.shape and np.array_equal(a, b) for b in pictures["val"])
 
 
-def test_colour_transfer_gives_the_references_statistics_and_keeps_the_structure() -> None:
+def test_color_transfer_gives_the_references_statistics_and_keeps_the_structure() -> None:
     rng = np.random.default_rng(0)
     texture = np.full((40, 40, 3), 120, np.float32) + rng.normal(0, 12, (40, 40, 1)).astype(np.float32)
     reference = np.float32([60, 120, 90]) + rng.normal(0, 10, (50, 30, 3)).astype(np.float32)
-    matched = match_colours(texture, reference)
+    matched = match_colors(texture, reference)
     to_lab = [cv2.cvtColor(image / 255, cv2.COLOR_RGB2LAB) for image in (matched, reference)]
     means = [lab.mean(axis=(0, 1)) for lab in to_lab]
     np.testing.assert_allclose(means[0], means[1], atol=1.0)

@@ -11,13 +11,13 @@ import pytest
 from ssvos.config import RichConfig, SyntheticConfig, parse
 from ssvos.data.synthetic.clips import Clip, render_clip
 from ssvos.data.synthetic.rich_scenes import rendering
-from ssvos.data.synthetic.rich_scenes.dressing import KINDS, draw_sketch, dress, measure
-from ssvos.data.synthetic.rich_scenes.imaging import draw_imaging, expose
+from ssvos.data.synthetic.rich_scenes.sprites import KINDS, draw_sketch, make_sprite, measure
+from ssvos.data.synthetic.rich_scenes.imaging import draw_imaging, apply_imaging
 from ssvos.data.synthetic.rich_scenes.materials import draw_material, match_statistics
 from ssvos.data.synthetic.rich_scenes.motion import draw_camera, draw_path
-from ssvos.data.synthetic.rich_scenes.painting import NEUTRAL, compose, mark, paint, smear
+from ssvos.data.synthetic.rich_scenes.painting import NEUTRAL, compose, mark, paint, motion_blur
 from ssvos.data.synthetic.rich_scenes.patterns import FAMILIES, tile
-from ssvos.data.synthetic.rich_scenes.scene import least_shown
+from ssvos.data.synthetic.rich_scenes.scene import min_visible_pixels
 from ssvos.data.synthetic.rich_scenes.sketch import Part, Sketch
 from ssvos.data.synthetic.textures import PHOTOS
 
@@ -77,7 +77,7 @@ def test_every_object_shows_in_the_first_frame_and_none_is_skipped(shape):
         first = render_clip(config, "train", index).masks[0]
         shown = np.bincount(first.ravel())[1:]
         counts.append(len(shown))
-        assert 1 <= len(shown) <= 4 and shown.min() >= max(60, 0.003 * first.size) == least_shown(config)
+        assert 1 <= len(shown) <= 4 and shown.min() >= max(60, 0.003 * first.size) == min_visible_pixels(config)
     assert shape[0] != 128 or set(counts) == {1, 2, 3, 4}
 
 
@@ -98,7 +98,7 @@ def test_a_mask_is_where_half_of_a_pixel_is_drawn_and_lies_on_the_outlines():
     texture = np.full((20, 20, 3), 100, np.uint8)
     for softness, way in ((0.0, 0.0), (1.2, 0.0), (0.0, 7.0)):
         centre = np.array([[30.3, 20.6], [30.3 + way, 20.6]])
-        thing = dress(
+        thing = make_sprite(
             3,
             Sketch(sketch.points.repeat(2, axis=0), sketch.spans, sketch.tints),
             centre,
@@ -110,15 +110,15 @@ def test_a_mask_is_where_half_of_a_pixel_is_drawn_and_lies_on_the_outlines():
         image, mask = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)
         patch = paint(thing, 0, mask.shape)
         compose(image, patch)
-        mark(mask, patch, thing.label)
+        write_label(mask, patch, thing.label)
         drawn = image[..., 0] / 100.0  # both parts are as red as the texture
         assert (mask[drawn > 0.51] == 3).all() and (mask[drawn < 0.49] == 0).all()
     assert ((drawn > 0.05) & (drawn < 0.95)).sum() / (mask > 0).sum() > 0.3, "motion has left soft edges"
-    patch = paint(dress(3, sketch, centre[:1], 15.0 * np.eye(2)[None], texture), 0, mask.shape)
+    patch = paint(make_sprite(3, sketch, centre[:1], 15.0 * np.eye(2)[None], texture), 0, mask.shape)
     compose(image := np.zeros_like(image), patch)
     np.testing.assert_allclose(image[20, 30], [100, 100, 150], atol=2)
     np.testing.assert_allclose(image[20, 42], [100, 50, 25], atol=2)
-    mark(mask := np.zeros_like(mask), patch, 3)
+    write_label(mask := np.zeros_like(mask), patch, 3)
     fine = np.zeros((640, 960), np.uint8)
     for outline in (oval[0], bar[0]):
         cv2.fillPoly(fine, [np.rint(((outline * 15 + [30.3, 20.6]) + 0.5) * 16 - 0.5).astype(np.int32)], 255)
@@ -131,8 +131,8 @@ def test_a_mask_is_where_half_of_a_pixel_is_drawn_and_lies_on_the_outlines():
 def test_masks_lie_where_objects_change_the_picture(monkeypatch):
     config = small(**OFF)
     with_objects = render_clip(config, "train", 3)
-    monkeypatch.setattr(rendering, "least_shown", lambda _: 0)
-    monkeypatch.setattr(rendering, "draw_cast", lambda *_: [])
+    monkeypatch.setattr(rendering, "min_visible_pixels", lambda _: 0)
+    monkeypatch.setattr(rendering, "draw_sprites", lambda *_: [])
     monkeypatch.setattr(rendering.np, "bincount", lambda _: np.ones(2))
     without = render_clip(config, "train", 3)
     is_changed = (with_objects.frames != without.frames).any(axis=-1)
@@ -162,7 +162,7 @@ def test_without_faults_a_frame_is_stored_as_it_is():
     rng = np.random.default_rng(0)
     config = small(**OFF)
     image = rng.integers(256, size=(96, 160, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(expose(image, draw_imaging(config, rng), 1), image)
+    np.testing.assert_array_equal(apply_imaging(image, draw_imaging(config, rng), 1), image)
 
 
 def test_grain_has_the_strength_that_was_drawn_and_no_bias():
@@ -170,7 +170,7 @@ def test_grain_has_the_strength_that_was_drawn_and_no_bias():
     image = np.full((200, 300, 3), 128, np.uint8)
     deviations = []
     for seed in range(30):
-        out = expose(image, draw_imaging(config, np.random.default_rng(seed)), 0).astype(float)
+        out = apply_imaging(image, draw_imaging(config, np.random.default_rng(seed)), 0).astype(float)
         deviations.append(out.std())
         assert abs(out.mean() - 128) < 1
     assert 6 < max(deviations) < 16 and min(deviations) < 1
@@ -179,8 +179,8 @@ def test_grain_has_the_strength_that_was_drawn_and_no_bias():
 def test_smearing_keeps_the_sum_and_spreads_along_the_way_alone():
     image = np.zeros((21, 21), np.uint8)
     image[10, 10] = 250
-    np.testing.assert_array_equal(smear(image, np.array([0.4, 0.3])), image)
-    out = smear(image, np.array([6.0, 0.0])).astype(int)
+    np.testing.assert_array_equal(motion_blur(image, np.array([0.4, 0.3])), image)
+    out = motion_blur(image, np.array([6.0, 0.0])).astype(int)
     assert abs(out.sum() - 250) <= 8 and out[10].sum() > 0.9 * out.sum()
     assert 5 <= (out[10] > 10).sum() <= 9 and abs((out[10] * np.arange(21)).sum() / out[10].sum() - 10) < 0.1
 
@@ -222,7 +222,7 @@ def test_every_kind_has_an_area_and_moves_only_if_it_may(kind):
         if kind in ("rigid", "post", "bar"):
             np.testing.assert_allclose(sketch.points, sketch.points[:1].repeat(6, axis=0))
         plain = draw_sketch(kind, config, np.random.default_rng(seed), variety=0.0)
-        assert set(plain.tints) == {(1.0, 1.0, 1.0)}, "without variety parts have the texture's own colours"
+        assert set(plain.tints) == {(1.0, 1.0, 1.0)}, "without variety parts have the texture's own colors"
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -243,10 +243,10 @@ def test_train_and_val_share_no_pattern():
         assert sum(np.array_equal(grey, other) for other in tiles) == 1
 
 
-def test_a_texture_as_it_is_and_neutral_ink_leave_colours_alone():
+def test_a_texture_as_it_is_and_neutral_ink_leave_colors_alone():
     square = np.array([[[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]])
     texture = np.random.default_rng(0).integers(256, size=(41, 41, 3), dtype=np.uint8)
-    thing = dress(
+    thing = make_sprite(
         1, Sketch.of([Part((square,), (1.0, 1.0, 1.0))]), np.full((1, 2), 20.0), 20.0 * np.eye(2)[None], texture
     )
     _, _, layer = paint(thing, 0, (41, 41))
