@@ -20,7 +20,8 @@ from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, rounded
 from ssvos.config import AttentionConfig, BackboneConfig, ModelConfig
 from ssvos.device import choose_device
 from ssvos.inference.segmenter import VideoSegmenter
-from ssvos.models.network import Network, Trunk
+from ssvos.models.backbone import Trunk
+from ssvos.models.network import Network
 
 
 def network(args: argparse.Namespace, device: torch.device, keys: str) -> Network:

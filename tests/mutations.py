@@ -96,7 +96,7 @@ MUTATIONS = (
     ),
     Mutation(
         "strokes carried to stride 16 by nearest neighbour",
-        "ssvos/models/network.py",
+        "ssvos/models/grid.py",
         "adaptive_max_pool2d((scribble == 1).float()[:, None], (height, width))",
         "interpolate((scribble == 1).float()[:, None], (height, width), mode='nearest')",
         ("tests/models/test_equations.py",),
@@ -150,8 +150,8 @@ MUTATIONS = (
     Mutation(
         "recent cells remembered where they are in doubt as well",
         "ssvos/models/memory.py",
-        "labels = _columns(probs * (probs.amax(dim=1, keepdim=True) >= self.config.confident))",
-        "labels = _columns(probs)",
+        "labels = _flatten_cells(probs * (probs.amax(dim=1, keepdim=True) >= self.config.confident))",
+        "labels = _flatten_cells(probs)",
         ("tests/models/test_memory.py",),
     ),
 )

@@ -1,6 +1,6 @@
-"""On a GPU: what is computed there is what the CPU computes. Without one every test is skipped and says so.
+"""GPU results equal CPU results. Without a GPU every test is skipped with a reason.
 
-`python benchmarks/cuda_check.py` runs these tests and takes the times of docs/speed.md in one go.
+`python benchmarks/cuda_check.py` runs these tests and measures the times of docs/speed.md.
 """
 
 import copy
@@ -45,7 +45,7 @@ KINDS = [
 
 @pytest.fixture(autouse=True)
 def single_precision() -> Iterator[None]:
-    """Products of float32 in float32: TF32 has 10 bits of it."""
+    """Turn off TF32, which has 10 bits of precision, for products of float32."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False
@@ -53,11 +53,11 @@ def single_precision() -> Iterator[None]:
     matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """|found - expected| / |expected|, in double precision; NaN is far."""
-    found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
+def distance(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """|actual - expected| / |expected|, in double precision; NaN fails every limit."""
+    actual, expected = actual.detach().cpu().double(), expected.detach().cpu().double()
     assert expected.norm() > 0
-    return float((found - expected).norm() / expected.norm())
+    return float((actual - expected).norm() / expected.norm())
 
 
 def photo(height: int = HEIGHT, width: int = WIDTH, count: int = 1) -> torch.Tensor:
@@ -74,12 +74,12 @@ def soft_masks(channels: int, count: int = 1) -> torch.Tensor:
 
 
 def strokes(count: int) -> torch.Tensor:
-    """Binary scribbles (count, HEIGHT, WIDTH), a stroke each and one of background."""
-    made = torch.full((count, HEIGHT, WIDTH), 255, dtype=torch.uint8)
-    made[:, -6:-4] = 0
+    """Binary scribbles (count, HEIGHT, WIDTH), each with a stroke of its own, and a background stroke."""
+    result = torch.full((count, HEIGHT, WIDTH), 255, dtype=torch.uint8)
+    result[:, -6:-4] = 0
     for k in range(count):
-        made[k, 4 + 9 * k : 6 + 9 * k, 3 + 8 * k : 30 + 8 * k] = 1
-    return made
+        result[k, 4 + 9 * k : 6 + 9 * k, 3 + 8 * k : 30 + 8 * k] = 1
+    return result
 
 
 def clips(batch: int, dtype: torch.dtype) -> torch.Tensor:
@@ -89,7 +89,7 @@ def clips(batch: int, dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("kind", [LatticeFilter, ExactFilter, exact_filter])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("normalization", ["row", "pixel", "none"])
-def test_a_filters_energy_and_gradient_are_those_of_the_cpu(kind, dtype, limit, normalization):
+def test_energy_and_gradient_of_a_filter_equal_those_on_the_cpu(kind, dtype, limit, normalization):
     features = crf_features(photo(count=2).to(dtype), 20.0, 15.0)
     values, gradients = [], []
     for device in ("cpu", GPU):
@@ -105,34 +105,34 @@ def test_a_filters_energy_and_gradient_are_those_of_the_cpu(kind, dtype, limit, 
 
 @pytest.mark.parametrize("num_points", [1, 63, 700, 5000])
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_the_fused_exact_filter_is_the_exact_sum_in_double_precision(num_points, channels):
+def test_the_fused_exact_filter_is_close_to_the_exact_sum_in_double_precision(num_points, channels):
     fused = pytest.importorskip("ssvos.losses.exact_filter_triton", reason="no Triton", exc_type=ImportError)
     generator = torch.Generator().manual_seed(num_points)
     features = 3.0 * torch.randn(2, 5, num_points, generator=generator)
     values = torch.randn(2, channels, num_points, generator=generator)
     kernel = exact_filter(features.to(GPU))
     assert isinstance(kernel, fused.FusedExactFilter)
-    found = kernel.multiply(values.to(GPU))
-    assert distance(found, ExactFilter(features.double()).multiply(values.double())) < 1e-5
-    assert torch.equal(found, kernel.multiply(values.to(GPU)))
+    result = kernel.multiply(values.to(GPU))
+    assert distance(result, ExactFilter(features.double()).multiply(values.double())) < 1e-5
+    assert torch.equal(result, kernel.multiply(values.to(GPU)))
 
 
 @pytest.mark.parametrize("filter_", ["lattice", "exact"])
 @pytest.mark.parametrize("scale", [0.5, 1.0])
-def test_the_regularizer_is_that_of_the_cpu(filter_, scale):
+def test_the_regularizer_equals_that_on_the_cpu(filter_, scale):
     config = LossConfig(filter=filter_, scale=scale, sigma_xy=20.0)
-    found = []
+    results = []
     for device in ("cpu", GPU):
         probs = soft_masks(2).to(device, torch.float32).requires_grad_()
         value = regularizer(probs, photo().to(device, torch.float32), config)
         value.backward()
-        found.append((value, probs.grad))
-    assert distance(found[1][0], found[0][0]) < 1e-4
-    assert distance(found[1][1], found[0][1]) < 1e-3
+        results.append((value, probs.grad))
+    assert distance(results[1][0], results[0][0]) < 1e-4
+    assert distance(results[1][1], results[0][1]) < 1e-3
 
 
 def gradients(network: Network, frames: torch.Tensor, scribble: torch.Tensor) -> tuple[torch.Tensor, dict]:
-    """Fine and coarse logits, flat, and the gradient of all parameters that have one."""
+    """Fine and coarse logits, flattened, and the gradients of all parameters that have one."""
     network.zero_grad(set_to_none=True)
     prediction = network(frames, scribble)
     both = torch.cat([prediction.logits.flatten(), prediction.coarse_logits.flatten()])
@@ -142,26 +142,26 @@ def gradients(network: Network, frames: torch.Tensor, scribble: torch.Tensor) ->
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-8), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("attention", KINDS)
-def test_the_networks_prediction_and_gradient_are_those_of_the_cpu(attention, dtype, limit):
+def test_prediction_and_gradient_of_the_network_equal_those_on_the_cpu(attention, dtype, limit):
     network = make_network(attention=AttentionConfig(**attention)).to(dtype)
     frames, scribble = clips(2, dtype), strokes(2)
     expected, expected_gradients = gradients(network, frames, scribble)
-    found, found_gradients = gradients(copy.deepcopy(network).to(GPU), frames.to(GPU), scribble.to(GPU))
-    assert distance(found, expected) < limit
-    assert found_gradients.keys() == expected_gradients.keys()
-    together = [torch.cat([g[name].cpu().flatten() for name in g]) for g in (found_gradients, expected_gradients)]
-    assert distance(*together) < 10 * limit
+    actual, actual_gradients = gradients(copy.deepcopy(network).to(GPU), frames.to(GPU), scribble.to(GPU))
+    assert distance(actual, expected) < limit
+    assert actual_gradients.keys() == expected_gradients.keys()
+    flat = [torch.cat([g[name].cpu().flatten() for name in g]) for g in (actual_gradients, expected_gradients)]
+    assert distance(*flat) < 10 * limit
 
 
 @pytest.mark.parametrize("attention", KINDS)
-def test_objects_side_by_side_in_steps_are_those_of_the_cpu(attention):
+def test_steps_with_several_objects_equal_those_on_the_cpu(attention):
     network = make_network(attention=AttentionConfig(**attention)).double()
     logits = []
     for device in ("cpu", GPU):
         network.to(device)
-        frames, owner = clips(1, torch.float64).to(device), torch.zeros(3, dtype=torch.int64, device=device)
+        frames, image_idx = clips(1, torch.float64).to(device), torch.zeros(3, dtype=torch.int64, device=device)
         with torch.inference_mode():
-            state = network.begin(network.encode(frames[:, 0]), strokes(3).to(device), owner)
+            state = network.begin(network.encode(frames[:, 0]), strokes(3).to(device), image_idx)
             for t in range(LENGTH):
                 fine, _, state = network.step(network.encode(frames[:, t]), state)
         logits.append(fine)
@@ -176,10 +176,10 @@ def test_objects_side_by_side_in_steps_are_those_of_the_cpu(attention):
         PredictConfig(color_model=ColorModelConfig(weight=0.3)),
         PredictConfig(test_time_training=TestTimeTrainingConfig(steps=2)),
     ],
-    ids=["plain", "refined", "coloured", "online"],
+    ids=["plain", "crf_refinement", "color_model", "test_time_training"],
 )
 @pytest.mark.parametrize("keys", ["per_object", "shared"])
-def test_masks_of_several_objects_are_those_of_the_cpu(config, keys):
+def test_masks_of_several_objects_equal_those_on_the_cpu(config, keys):
     network = make_network(7, attention=AttentionConfig(keys=keys))
     frames = list((255 * photo(45, 59, 4)).byte().permute(0, 2, 3, 1).numpy())
     first, late = (np.full((45, 59), 255, np.uint8) for _ in range(2))
@@ -189,12 +189,12 @@ def test_masks_of_several_objects_are_those_of_the_cpu(config, keys):
         for device in ("cpu", GPU)
     ]
     assert set(np.unique(masks[0])) == {0, 1, 2, 3}
-    # where two objects are as likely as each other a last digit decides
+    # where two objects are equally likely, rounding decides
     assert (masks[0] == masks[1]).mean() > 0.99
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
-def test_in_mixed_precision_the_prediction_is_close_and_the_loss_in_single_precision(precision):
+def test_in_mixed_precision_the_prediction_is_close_and_the_loss_is_in_single_precision(precision):
     network, frames, scribble = make_network().to(GPU), clips(2, torch.float32).to(GPU), strokes(2).to(GPU)
     target = scribble[:, None].expand(-1, LENGTH, -1, -1)
     with torch.no_grad(), torch.autocast("cuda", precision):
@@ -217,16 +217,16 @@ def trained(data, device: str | torch.device, deterministic: bool = False, **sta
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_an_epoch_of_training_is_that_of_the_cpu(tiny_data, precision):
+def test_an_epoch_of_training_equals_that_on_the_cpu(tiny_data, precision):
     expected = trained(tiny_data, "cpu").history[0]
-    found = trained(tiny_data, GPU, precision=precision).history[0]
+    actual = trained(tiny_data, GPU, precision=precision).history[0]
     close = 1e-3 if precision == "float32" else 0.05
-    assert found["loss"] == pytest.approx(expected["loss"], rel=close)
+    assert actual["loss"] == pytest.approx(expected["loss"], rel=close)
 
 
 @pytest.mark.skipif(
     os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in (":4096:8", ":16:8"),
-    reason="CUBLAS_WORKSPACE_CONFIG=:4096:8 is not in the environment",
+    reason="CUBLAS_WORKSPACE_CONFIG is not set to :4096:8",
 )
 def test_deterministic_training_gives_the_same_weights_twice(tiny_data):
     first, second = (trained(tiny_data, GPU, deterministic=True).weights for _ in range(2))
@@ -237,5 +237,5 @@ def test_a_network_saved_on_the_gpu_loads_on_the_cpu(tiny_config, tmp_path):
     network = first_network(tiny_config)
     expected = {name: value.clone() for name, value in network.state_dict().items()}
     save_checkpoint(tmp_path / "checkpoint.pt", network.to(GPU).state_dict(), tiny_config.model, {})
-    found, _ = load_checkpoint(tmp_path / "checkpoint.pt")
-    assert all(torch.equal(found.state_dict()[name], value) for name, value in expected.items())
+    loaded, _ = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in expected.items())

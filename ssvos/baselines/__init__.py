@@ -1,1 +1,1 @@
-"""What segments without training: the marks that a trained network has to pass."""
+"""Segmentation without training: the baselines that a trained network is compared with."""

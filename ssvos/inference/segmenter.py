@@ -14,7 +14,9 @@ from ssvos.data.index import IndexedVideo
 from ssvos.inference.crf_refinement import CrfRefiner
 from ssvos.inference.test_time_training import train_at_test_time
 from ssvos.labels import BACKGROUND, UNLABELLED, binary_scribbles, object_ids
-from ssvos.models.network import Network, State, Trunk
+from ssvos.models.backbone import Trunk
+from ssvos.models.network import Network
+from ssvos.models.state import State
 
 SMALLEST = 32  # pixels: below it the padding would be larger than the frame
 _CLAMP = 1e-7

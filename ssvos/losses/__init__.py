@@ -1,1 +1,1 @@
-"""The losses (III-D): partial cross-entropy, dense-CRF energy, scribble-supervised loss, and their sum."""
+"""Training losses (III-D): partial cross-entropy, dense-CRF energy, scribble-supervised loss, and their sum."""

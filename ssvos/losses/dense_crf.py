@@ -11,7 +11,13 @@ from ssvos.losses.permutohedral import LatticeFilter
 
 
 def crf_features(frames: Tensor, sigma_xy: float, sigma_rgb: float) -> Tensor:
-    """Position and colour over their bandwidths (13): frames (B, 3, H, W) in [0, 1] -> (B, 5, H*W)."""
+    """Features of the Gaussian affinity (13): position and color, each divided by its bandwidth.
+
+    frames: (B, 3, H, W) in [0, 1]
+    sigma_xy: bandwidth of position in pixels
+    sigma_rgb: bandwidth of color on the scale 0 to 255
+    returns: (B, 5, H*W)
+    """
     height, width = frames.shape[-2:]
     y = torch.arange(height, device=frames.device, dtype=frames.dtype) / sigma_xy
     x = torch.arange(width, device=frames.device, dtype=frames.dtype) / sigma_xy
@@ -20,7 +26,7 @@ def crf_features(frames: Tensor, sigma_xy: float, sigma_rgb: float) -> Tensor:
 
 
 def region_weight(foreground: Tensor, beta: float, above: float, below: float) -> Tensor:
-    """Eq. 18: 1 + beta where the foreground score lies in [above, below], 1 elsewhere; no gradient."""
+    """Eq. 18: 1 + beta where the foreground score is in [above, below], 1 elsewhere; no gradient."""
     foreground = foreground.detach()
     unreliable = (foreground >= above) & (foreground <= below)
     return 1.0 + beta * unreliable.to(foreground.dtype)
@@ -29,12 +35,16 @@ def region_weight(foreground: Tensor, beta: float, above: float, below: float) -
 def crf_energy(
     probs: Tensor, weight: Tensor, kernel: GaussianFilter, normalization: str, sums_to_one: bool = False
 ) -> Tensor:
-    """Sum over i of w_i sum_c P_c(i) sum over j != i of g(i, j) (1 - P_c(j)), one value an image, (B,).
+    """Sum over i of w_i sum_c P_c(i) sum over j != i of g(i, j) (1 - P_c(j)).
 
-    probs: (B, C, N), any values; weight: (B, N). `none` is the double sum of ordered pairs, `pixel` that over N; `row`
-    is the mean over i with every row of g, diagonal included, divided by its sum.
-    sums_to_one: the channels do, as a softmax's; one of them need not be filtered. The gradient then holds for changes
-    that keep the sum, which is all that a softmax makes.
+    probs: (B, C, N), any values
+    weight: w, (B, N)
+    kernel: multiplies by g of the B images
+    normalization: `none` is the sum over ordered pairs; `pixel` divides it by N; `row` divides every row of g,
+        diagonal included, by its sum, and takes the mean over i
+    sums_to_one: the channels of probs sum to 1, as after a softmax; then one channel is not filtered. The gradient
+        holds only for changes that keep the sum, and a softmax makes no others.
+    returns: one value per image, (B,)
     """
     num_points = probs.shape[-1]
     if sums_to_one:
@@ -45,17 +55,20 @@ def crf_energy(
     if normalization == "row":
         disagreement = (probs * (1.0 - filtered / row_sums)).sum(dim=1)
         return (weight * disagreement).mean(dim=1)
-    # the diagonal, g(i, i) = 1, is no pair: take it out of the row sums and of the filtered values
+    # the sum excludes j = i: subtract the diagonal, g(i, i) = 1, from the row sums and from the filtered values
     disagreement = (probs * ((row_sums - 1.0) - (filtered - probs))).sum(dim=1)
     total = (weight * disagreement).sum(dim=1)
     return total / num_points if normalization == "pixel" else total
 
 
 def regularizer(probs: Tensor, frames: Tensor, config: LossConfig) -> Tensor:
-    """The configured energy of soft masks, a mean over images; a scalar.
+    """The configured energy of soft masks, averaged over images.
 
-    probs: (B, C, H, W), a softmax's, channel 0 background; frames: (B, 3, H, W) in [0, 1], not normalised. Both are
-    brought to `config.scale` of their size by averaging, and sigma_xy with them.
+    Masks and frames are resized to `config.scale` of their size; sigma_xy is scaled by the same factor.
+
+    probs: (B, C, H, W) from a softmax, channel 0 background
+    frames: (B, 3, H, W) in [0, 1], without ImageNet normalisation
+    returns: a scalar
     """
     if config.scale < 1.0:
         size = [max(1, round(side * config.scale)) for side in frames.shape[-2:]]

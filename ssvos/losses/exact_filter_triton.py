@@ -1,7 +1,10 @@
-"""The exact Gaussian filter as one kernel for GPUs: affinities live in registers alone, as those of flash attention do.
+"""The exact Gaussian filter as a single GPU kernel that holds affinities only in registers, as flash attention does.
 
-Imported only where its kernel is wanted (`exact_filter`): Triton comes with PyTorch's builds for GPUs, not with others.
+`exact_filter` imports this module only where it uses the kernel: only PyTorch's GPU builds include Triton.
 """
+
+# The kernel is written in Triton's language, which does not allow Python's annotations.
+# mypy: disable-error-code="assignment, no-untyped-def, untyped-decorator"
 
 import math
 
@@ -12,16 +15,19 @@ from torch import Tensor
 
 from ssvos.losses.gaussian_filter import GaussianFilter
 
-# columns that a program goes through: enough programs for a GPU even with one small image, and short sums, which lose
-# few digits; the sums of the parts lie in memory, so there are not more than a few
-_SHORTEST_PART, _MOST_PARTS = 4096, 16
+# Columns are summed in parts, one program each: that gives a GPU enough programs even for one small image, and short
+# sums lose few digits. The sums of all parts are in memory, so their number is limited.
+_MIN_PART_LENGTH, _MAX_PARTS = 4096, 16
 
 
 class FusedExactFilter(GaussianFilter):
-    """The O(N^2) sum for float32 features (B, D, N) on a GPU, in memory of O(N).
+    """The O(N^2) sum for float32 features (B, D, N) on a GPU, in O(N) memory.
 
-    Distances are sums of squared differences, in which nothing cancels, and all sums are float32. The result is the
-    same in every run, as the lattice's is not. rows: how many a program takes; warps: by how many of 32 threads.
+    Distances are sums of squared differences, so no digits cancel, and all sums are float32. Unlike the lattice filter,
+    it gives the same result in every run.
+
+    rows: number of rows that a program computes
+    warps: number of warps (of 32 threads) that a program runs on
     """
 
     def __init__(self, features: Tensor, rows: int = 512, warps: int = 4):
@@ -32,10 +38,10 @@ class FusedExactFilter(GaussianFilter):
     def multiply(self, values: Tensor) -> Tensor:
         batch, channels, num_points = values.shape
         values = values.to(self.features.dtype).contiguous()
-        length = max(_SHORTEST_PART, triton.cdiv(num_points, _MOST_PARTS))
+        length = max(_MIN_PART_LENGTH, triton.cdiv(num_points, _MAX_PARTS))
         parts = values.new_empty(triton.cdiv(num_points, length), *values.shape)
         grid = triton.cdiv(num_points, self.rows), batch, len(parts)
-        with torch.cuda.device_of(values):
+        with torch.cuda.device(values.get_device()):  # -1, no change of device, in the interpreter on a CPU
             _multiply[grid](
                 self.features,
                 values,
@@ -61,16 +67,18 @@ def _multiply(
     channels: tl.constexpr,
     num_rows: tl.constexpr,
 ):
-    """Some rows and `length` columns of an image's K times its values: features (B, D, N), values (B, C, N) -> the sums
-    in parts (P, B, C, N). Every thread has rows of its own, and all go through the columns together: threads need not
-    add up what they found, and a column is read once for all."""
+    """K times values for some rows and the `length` columns of one part.
+
+    features (B, D, N), values (B, C, N) -> parts (P, B, C, N). Each thread has its own rows, and all threads of a
+    program go through the columns together. So threads exchange no sums, and a program reads each column once.
+    """
     image, part = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     features += image * dim * num_points
     values += image * channels * num_points
     parts += (part * tl.num_programs(1) + image) * channels * num_points
     rows = tl.program_id(0) * num_rows + tl.arange(0, num_rows)
     is_row = rows < num_points
-    own, sums = (), ()  # Triton knows no * in a tuple
+    own, sums = (), ()  # Triton does not support * in a tuple
     for d in tl.static_range(dim):
         own = own + (tl.load(features + d * num_points + rows, mask=is_row, other=0.0),)  # noqa: RUF005
     for _ in tl.static_range(channels):

@@ -9,12 +9,15 @@ from ssvos.config import LossConfig
 from ssvos.losses.dense_crf import regularizer
 from ssvos.losses.partial_cross_entropy import partial_cross_entropy
 from ssvos.losses.proximal import proximal_loss
-from ssvos.models.network import ClipPrediction, upsample_coarse
+from ssvos.models.grid import upsample_coarse
+from ssvos.models.state import ClipPrediction
 
 
 class JointLoss(NamedTuple):
-    """total = partial_cross_entropy + auxiliary weight * auxiliary + lambda * regularizer + proximal weight * proximal;
-    all scalars."""
+    """The terms, all scalars, and their weighted sum.
+
+    total = partial_cross_entropy + auxiliary weight * auxiliary + lambda * regularizer + proximal weight * proximal
+    """
 
     total: Tensor
     partial_cross_entropy: Tensor
@@ -24,7 +27,7 @@ class JointLoss(NamedTuple):
 
 
 def has_regularizer(config: LossConfig) -> bool:
-    """Whether the dense-CRF term is taken."""
+    """Whether the loss has a dense-CRF term."""
     return config.regularizer != "none" and config.weight > 0
 
 
@@ -38,8 +41,10 @@ def joint_loss(
 ) -> JointLoss:
     """Loss of a batch of clips.
 
-    frames: (B, T, 3, H, W) in [0, 1]; target: (B, T, H, W) of 0, 1, 255.
-    regularized: frame indices (B, R) on which the regularizer and the proximal loss are taken; None: all.
+    frames: (B, T, 3, H, W) in [0, 1]
+    target: (B, T, H, W) of 0, 1, 255
+    auxiliary_weight: weight of the partial cross-entropy of the coarse mask; 0: not computed
+    regularized: frame indices (B, R) on which the regularizer and the proximal loss are computed; None: all frames
     """
     height, width = target.shape[-2:]
     logits, labels = prediction.logits.flatten(0, 1).float(), target.flatten(0, 1)
@@ -48,14 +53,20 @@ def joint_loss(
     if auxiliary_weight > 0:
         coarse = upsample_coarse(prediction.coarse_logits.flatten(0, 1).float(), height, width)
         auxiliary = partial_cross_entropy(coarse, labels, config.balance)
-    chosen = slice(None)
-    if regularized is not None:
-        chosen = (torch.arange(len(frames), device=frames.device)[:, None], regularized)
     if has_regularizer(config):
-        probs = prediction.logits[chosen].float().softmax(dim=2)
-        energy = regularizer(probs.flatten(0, 1), frames[chosen].flatten(0, 1), config)
+        probs = _select(prediction.logits, regularized).float().softmax(dim=1)
+        energy = regularizer(probs, _select(frames, regularized), config)
     if config.proximal.weight > 0:
-        parts = (prediction.logits[chosen].float(), frames[chosen], target[chosen])
-        proximal = proximal_loss(*(part.flatten(0, 1) for part in parts), config.proximal)
+        chosen_logits = _select(prediction.logits, regularized).float()
+        proximal = proximal_loss(
+            chosen_logits, _select(frames, regularized), _select(target, regularized), config.proximal
+        )
     total = pce + auxiliary_weight * auxiliary + config.weight * energy + config.proximal.weight * proximal
     return JointLoss(total, pce, auxiliary, energy, proximal)
+
+
+def _select(clips: Tensor, indices: Tensor | None) -> Tensor:
+    """Frames of clips (B, T, ...) at indices (B, R), or all frames, as one batch (B*R, ...)."""
+    if indices is not None:
+        clips = clips[torch.arange(len(clips), device=clips.device)[:, None], indices]
+    return clips.flatten(0, 1)

@@ -6,13 +6,17 @@ from ssvos.losses.gaussian_filter import GaussianFilter
 
 
 def mean_field(log_probs: Tensor, kernel: GaussianFilter, weight: float, iterations: int) -> Tensor:
-    """Probabilities of lower energy than those given: log-probabilities (B, C, N) -> (B, C, N), which sum to 1.
+    """Probabilities of lower CRF energy than the input.
 
-    Each iteration: Q_c(i) ~ P_c(i) exp(weight sum_j K(i, j) Q_c(j) / sum_j K(i, j)), normalised over c; K is the
-    kernel's Gaussian of position and colour, the Q of the first iteration P.
+    Each iteration computes Q_c(i) ~ P_c(i) exp(weight sum_j K(i, j) Q_c(j) / sum_j K(i, j)), normalised over c. K is
+    the Gaussian of position and color that `kernel` multiplies by; the first iteration uses Q = P.
+
+    log_probs: log P, (B, C, N)
+    weight: weight of the pairwise term
+    returns: Q, (B, C, N), which sums to 1 over C
     """
-    found = log_probs.softmax(dim=1)
+    probs = log_probs.softmax(dim=1)
     for _ in range(iterations):
-        filtered, row_sums = kernel.apply(found)
-        found = (log_probs + weight * (filtered / row_sums)).softmax(dim=1)
-    return found
+        filtered, row_sums = kernel.apply(probs)
+        probs = (log_probs + weight * (filtered / row_sums)).softmax(dim=1)
+    return probs

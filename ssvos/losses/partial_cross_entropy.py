@@ -1,4 +1,4 @@
-"""Partial cross-entropy (Eq. 11): cross-entropy on the labelled pixels alone."""
+"""Partial cross-entropy (Eq. 11): cross-entropy on the labelled pixels only."""
 
 from typing import Literal
 
@@ -10,15 +10,18 @@ from ssvos.labels import UNLABELLED
 
 
 def partial_cross_entropy(logits: Tensor, target: Tensor, balance: Literal["pixel", "class"] = "class") -> Tensor:
-    """Mean over the labelled pixels of a frame, then over the frames; a scalar.
+    """Mean over the labelled pixels of each frame, then over the frames.
 
-    logits: (N, 2, H, W); target: (N, H, W) of 0, 1 and 255 (unlabelled). A frame with nothing labelled counts as 0,
-    so that the value does not depend on how a batch is split.
-    balance: `pixel` averages over pixels as (11) does; `class` averages background and foreground strokes apart,
-    then over the classes that the frame has: background strokes outweigh the object's several times.
+    A frame without a labelled pixel counts as 0, so that the value does not depend on how a batch is split.
+
+    logits: (N, 2, H, W)
+    target: (N, H, W) of 0, 1 and 255 (unlabelled)
+    balance: `pixel` averages over pixels as (11) does; `class` averages background and foreground strokes separately,
+        then over the classes that the frame has, because background strokes have several times more pixels
+    returns: a scalar
     """
-    # Paper gap: q(i) as printed counts foreground strokes only, which the all-foreground answer satisfies;
-    # background strokes are targets as well.
+    # Paper gap: q(i) as printed counts foreground strokes only, and predicting foreground everywhere minimises that;
+    # background strokes are targets here as well.
     target = target.long()
     per_pixel = cross_entropy(logits, target, ignore_index=UNLABELLED, reduction="none").flatten(1)
     target = target.flatten(1)

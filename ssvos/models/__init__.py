@@ -1,1 +1,1 @@
-"""The network: backbone, scribble attention, mask propagation, appearance, fusion and up-sampling (III-A to III-C)."""
+"""The network: backbone, attention, mask propagation, appearance model, fusion and up-sampling (III-A to III-C)."""

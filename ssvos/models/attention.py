@@ -1,4 +1,4 @@
-"""Scribble attention (III-C, Eqs. 8-10): every position looks at the initial frame's foreground strokes alone."""
+"""Scribble attention (III-C, Eqs. 8-10): every position attends only to the foreground strokes of the initial frame."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,8 @@ from ssvos.config import AttentionConfig
 class Strokes(NamedTuple):
     """Features at foreground-stroke positions, padded to the longest sample.
 
-    features: (N, S, C); is_stroke: which of the S are real, (N, S) bool.
+    features: (N, S, C)
+    is_stroke: which of the S are strokes and not padding, (N, S) bool
     """
 
     features: Tensor
@@ -21,9 +22,12 @@ class Strokes(NamedTuple):
 
 
 def gather_strokes(features: Tensor, has_stroke: Tensor) -> Strokes:
-    """Collect the features (N, C, H, W) where `has_stroke` (N, H, W) is true, so attention never builds HW x HW."""
+    """Gather the features (N, C, H, W) at which `has_stroke` (N, H, W) is true.
+
+    Attention then needs a matrix of HW x S, not of HW x HW.
+    """
     flat = has_stroke.flatten(1)
-    # a compiled graph has one shape: there every cell is kept, and masked
+    # a compiled graph has fixed shapes: it gathers all cells and masks those without a stroke
     longest = flat.shape[1] if torch.compiler.is_compiling() else max(1, int(flat.sum(dim=1).max()))
     position = flat.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
     columns = rearrange(features, "n c h w -> n (h w) c")
@@ -32,10 +36,10 @@ def gather_strokes(features: Tensor, has_stroke: Tensor) -> Strokes:
 
 
 class QueryKeyValue(nn.Module):
-    """The parameters of scribble attention, and of rivals that weigh positions by query and key as well.
+    """The parameters of scribble attention, shared by the variants that also weight positions by query and key.
 
     The printed sizes (key, query, value to C/2) need a 1x1 convolution back to C for the sum in (10). gamma (`scale`)
-    starts at 0, unless `config.initial_scale` says otherwise.
+    starts at `config.initial_scale`, 0 by default.
     """
 
     def __init__(self, channels: int, config: AttentionConfig):
@@ -54,12 +58,12 @@ class ScribbleAttention(QueryKeyValue):
     def forward(self, x: Tensor, strokes: Strokes) -> Tensor:
         """Attend from every position of x (N, C, H, W) to the strokes of the same sample.
 
-        returns: (N, C, H, W); a sample without any stroke comes back unchanged.
+        returns: (N, C, H, W); a sample without strokes is unchanged
         """
         has_any = strokes.is_stroke.any(dim=1)
-        # softmax over nothing is NaN: a sample without strokes attends to its padding and is zeroed below
+        # softmax over an empty set is NaN: a sample without strokes attends to its padding and is zeroed below
         allowed = strokes.is_stroke | ~has_any[:, None]
-        # one head: without a dimension of heads PyTorch builds all affinities at once
+        # one head: without a head dimension PyTorch builds the whole affinity matrix
         context = scaled_dot_product_attention(
             self.query(rearrange(x, "n c h w -> n 1 (h w) c")),
             self.key(strokes.features)[:, None],
@@ -67,5 +71,6 @@ class ScribbleAttention(QueryKeyValue):
             attn_mask=allowed[:, None, None, :],
             scale=self.affinity_scale,
         )[:, 0]
+        output: Tensor = self.back(context)
         scale = self.scale * has_any[:, None, None, None]
-        return x + scale * rearrange(self.back(context), "n (h w) c -> n c h w", h=x.shape[-2])
+        return x + scale * rearrange(output, "n (h w) c -> n c h w", h=x.shape[-2])

@@ -1,10 +1,10 @@
-"""Rivals of scribble attention (Table III): non-local, criss-cross and point-wise spatial attention.
+"""Attention variants of Table III: non-local, criss-cross and point-wise spatial attention.
 
-Each stands in scribble attention's place and maps features (N, C, H, W) to Z = gamma * O + X, with gamma (`scale`)
-starting at 0. None looks at a scribble, so all objects of an image share one output.
+Each replaces scribble attention and maps features (N, C, H, W) to Z = gamma * O + X, where gamma (`scale`) starts at 0.
+None uses a scribble, so all objects of an image share one output.
 
-Paper gap: Table III names the rivals alone. Where they weigh positions by query and key, these have scribble
-attention's widths and its way back to C, so that they differ from it only in which positions they look at.
+Paper gap: Table III only names the variants. Those that weight positions by query and key have the widths of scribble
+attention and its 1x1 convolution back to C here, so that they differ from it only in the positions they attend to.
 """
 
 import torch
@@ -17,27 +17,29 @@ from ssvos.models.attention import QueryKeyValue
 
 
 class NonLocal(QueryKeyValue):
-    """Every position looks at all positions of its own frame (Wang et al. 2018, embedded Gaussian).
+    """Every position attends to all positions of its own frame (Wang et al. 2018, embedded Gaussian).
 
-    The original's widths are C/2 as well. It begins as the identity too, by zeros in its last layer, not by gamma.
+    The original has widths C/2 as well. It also starts as the identity, by zeros in its last layer instead of gamma.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W), without a matrix of HW x HW where PyTorch has a fused kernel."""
-        # the fused kernels take a dimension of heads, and there is one head
+        """(N, C, H, W) -> (N, C, H, W), without a matrix of HW x HW if PyTorch has a fused kernel."""
+        # the fused kernels need a head dimension; there is one head
         cells = rearrange(x, "n c h w -> n 1 (h w) c")
         context = scaled_dot_product_attention(
             self.query(cells), self.key(cells), self.value(cells), scale=self.affinity_scale
         )
-        return x + self.scale * rearrange(self.back(context), "n 1 (h w) c -> n c h w", h=x.shape[-2])
+        output: Tensor = self.back(context)
+        return x + self.scale * rearrange(output, "n 1 (h w) c -> n c h w", h=x.shape[-2])
 
 
 class CrissCross(QueryKeyValue):
-    """Every position looks at its row and its column, twice with the same weights (Huang et al. 2019, CCNet).
+    """Every position attends to its row and its column, twice with the same weights (Huang et al. 2019, CCNet).
 
-    After the second pass it has seen all positions; time and memory grow with HW (H + W). As in the original, each pass
-    has the residual of its own. The published code has C/8 for query and key and C for the value, without a way back;
-    its paper asks only for fewer than C. Here they are C/2 and back like scribble attention's: see above.
+    After the second pass, information from all positions has reached it. Time and memory grow with HW (H + W). As in
+    the original, each pass adds its own residual. The published code has width C/8 for query and key, and C for the
+    value, without a convolution back; its paper only requires fewer than C. Here all widths are C/2, with a convolution
+    back to C, as in scribble attention (see the module's docstring).
     """
 
     num_passes = 2
@@ -45,12 +47,12 @@ class CrissCross(QueryKeyValue):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         for _ in range(self.num_passes):
-            x = self.look_once(x)
+            x = self.attend_once(x)
         return x
 
-    def look_once(self, x: Tensor) -> Tensor:
+    def attend_once(self, x: Tensor) -> Tensor:
         """One pass, (N, C, H, W) -> (N, C, H, W)."""
-        context = self.back(self._context(rearrange(x, "n c h w -> n h w c")))
+        context: Tensor = self.back(self._context(rearrange(x, "n c h w -> n h w c")))
         return x + self.scale * rearrange(context, "n h w c -> n c h w")
 
     def _context(self, cells: Tensor) -> Tensor:
@@ -59,16 +61,16 @@ class CrissCross(QueryKeyValue):
         query, key, value = self.query(cells) * self.affinity_scale, self.key(cells), self.value(cells)
         row = torch.einsum("nyxc,nyjc->nyxj", query, key)
         column = torch.einsum("nyxc,nixc->nyxi", query, key)
-        # the position itself is in its row already
-        itself = torch.eye(height, dtype=torch.bool, device=cells.device)[:, None, :]
-        column = column.masked_fill(itself, float("-inf"))
+        # the row already contains the position itself
+        is_itself = torch.eye(height, dtype=torch.bool, device=cells.device)[:, None, :]
+        column = column.masked_fill(is_itself, float("-inf"))
         weights = torch.cat([row, column], dim=-1).softmax(dim=-1)
-        row, column = weights.split([width, height], dim=-1)
+        row, column = torch.split(weights, [width, height], dim=-1)
         return torch.einsum("nyxj,nyjc->nyxc", row, value) + torch.einsum("nyxi,nixc->nyxc", column, value)
 
 
 class _Branch(nn.Module):
-    """One of the two branches of point-wise attention: reduced features, and what each position gives every other."""
+    """One of the two branches of point-wise attention: reduced features, and affinities of all pairs of positions."""
 
     def __init__(self, channels: int, width: int, grid: tuple[int, int]):
         super().__init__()
@@ -80,8 +82,13 @@ class _Branch(nn.Module):
         )
 
     def forward(self, x: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, C, H, W) and `relative_offsets` of the grid's P cells -> (N, P, width), and the affinities
-        (N, P, P) that the position of the second dimension predicts for that of the third."""
+        """Reduced features and affinities of the grid's P cells.
+
+        x: (N, C, H, W)
+        offsets: `relative_offsets` of the grid
+        returns: features (N, P, width), and affinities (N, P, P) that the cell of the second dimension predicts for the
+            cell of the third
+        """
         reduced = adaptive_avg_pool2d(self.reduce(x), self.grid)
         over_complete = rearrange(self.predict(reduced), "n k h w -> n (h w) k")
         affinity = over_complete.gather(2, offsets.expand(len(x), -1, -1))
@@ -91,18 +98,21 @@ class _Branch(nn.Module):
 class PointWise(nn.Module):
     """Point-wise spatial attention (Zhao et al. 2018, PSANet): weights predicted from one position's features alone.
 
-    A position predicts a weight for every offset it could have to another, (2h - 1)(2w - 1) of them (over-complete),
-    and those that fall into the h x w frame count. In one branch it predicts what it collects from the others, in the
-    other what it distributes to them; both are softmax-normalised for each receiver, as the published code has it.
+    A position predicts a weight for every offset that it could have to another position, (2h - 1)(2w - 1) of them
+    (over-complete); the weights of offsets inside the h x w frame are used. One branch predicts how a position collects
+    features from the others, the other branch how it distributes its own to them. Both are softmax-normalised per
+    receiver, as in the published code.
 
-    Paper gap: the number of offsets is fixed and frames are not. So the reduced features are pooled to `config.grid`
-    (rows, columns), all happens there, and O is interpolated back. The original does this for one size of crop, at half
-    its features' resolution; the default grid is half of 480x854's at stride 16.
+    Paper gap: the number of offsets is fixed, and the size of frames is not. So the reduced features are pooled to
+    `config.grid` (rows, columns), attention is computed there, and O is interpolated back. The original does this for
+    one crop size, at half the resolution of its features; the default grid is half that of 480x854 frames at stride 16.
 
-    Widths: C/4 in each branch, as the original has it (512 of 2048), which together is scribble attention's C/2. It
-    normalises by batch and appends O to X; here nothing is normalised, as in the other attentions, and O is added.
-    `config.scaled` has no effect: there are no products to scale.
+    Widths: C/4 in each branch, as in the original (512 of 2048); both together are scribble attention's C/2. The
+    original normalises by batch and appends O to X. Here nothing is normalised and O is added, as in the others.
+    `config.scaled` has no effect, because there are no dot products to scale.
     """
+
+    offsets: Tensor
 
     def __init__(self, channels: int, config: AttentionConfig):
         super().__init__()
@@ -127,9 +137,9 @@ class PointWise(nn.Module):
 
 
 def relative_offsets(rows: int, columns: int) -> Tensor:
-    """Where the over-complete map holds the offset from cell i to cell j of a grid: (P, P) indices, P = rows x columns.
+    """Index of the offset from cell i to cell j of a grid in the over-complete map: (P, P), P = rows x columns.
 
-    The map is read row by row from offset (1 - rows, 1 - columns) to (rows - 1, columns - 1).
+    The map is in row-major order from offset (1 - rows, 1 - columns) to (rows - 1, columns - 1).
     """
     y = torch.arange(rows).repeat_interleave(columns)
     x = torch.arange(columns).repeat(rows)

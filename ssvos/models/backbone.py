@@ -1,4 +1,4 @@
-"""ResNet with torchvision's parameter names, cut where the network needs it: attention lies after layer3."""
+"""ResNet with torchvision's parameter names, split after layer3, where the network inserts attention."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ _GROUPS = 8
 
 
 class FrozenBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation whose statistics never move: batches of 2-4 clips are too small to estimate them."""
+    """Batch normalisation with constant statistics: batches of 2-4 clips are too small to estimate them."""
 
     def __init__(self, channels: int):
         super().__init__(channels)
@@ -28,17 +28,19 @@ class FrozenBatchNorm(nn.BatchNorm2d):
         return super().train(False)
 
 
-def normalised(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """norm(conv(x)). Frozen statistics are folded into the weights: one pass over the features in place of two."""
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(conv(x)). Frozen statistics are folded into the weights: one pass over the features instead of two."""
     if not isinstance(norm, FrozenBatchNorm):
-        return norm(conv(x))
+        y: Tensor = norm(conv(x))
+        return y
+    assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
     weight = conv.weight * scale[:, None, None, None]
-    if conv.stride == (1, 1) and winograd.pays(x, weight, conv.dilation[0]):
-        kept = winograd.kept_transformed(conv, weight, conv.weight, norm.weight, norm.running_var)
-        return winograd.convolve(x, weight, shift[:, None, None], conv.dilation[0], kept)
-    # for 1x1, where dilation changes nothing, PyTorch has its fast kernel on one thread of a CPU only if there is some
+    if conv.stride == (1, 1) and winograd.is_faster(x, weight, conv.dilation[0]):
+        filters = winograd.cached_filters(conv, weight, conv.weight, norm.weight, norm.running_var)
+        return winograd.convolve(x, weight, shift[:, None, None], conv.dilation[0], filters)
+    # dilation has no effect on 1x1, but on one CPU thread PyTorch selects its fast kernel only for dilation above 1
     dilation = 2 if conv.kernel_size == (1, 1) and x.device.type == "cpu" else conv.dilation
     return conv2d(x, weight, shift, conv.stride, conv.padding, dilation)
 
@@ -48,6 +50,8 @@ def _norm(kind: str, channels: int) -> nn.Module:
 
 
 class _Geometry(NamedTuple):
+    """Channels, stride and dilation of one residual block."""
+
     in_channels: int
     channels: int
     stride: int
@@ -70,13 +74,14 @@ class BasicBlock(nn.Module):
         self.downsample = _projection(in_channels, channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(normalised(self.conv1, self.bn1, x))
-        out = normalised(self.conv2, self.bn2, out)
-        return self.relu(out.add_(_shortcut(self.downsample, x)))
+        out: Tensor = self.relu(conv_norm(self.conv1, self.bn1, x))
+        out = conv_norm(self.conv2, self.bn2, out)
+        out = self.relu(out.add_(_shortcut(self.downsample, x)))
+        return out
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which carries the stride), 1x1 and a residual (ResNet-50 and -101)."""
+    """1x1, 3x3 (with the stride), 1x1 convolutions and a residual (ResNet-50 and -101)."""
 
     expansion = 4
 
@@ -93,10 +98,11 @@ class Bottleneck(nn.Module):
         self.downsample = _projection(in_channels, channels * 4, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(normalised(self.conv1, self.bn1, x))
-        out = self.relu(normalised(self.conv2, self.bn2, out))
-        out = normalised(self.conv3, self.bn3, out)
-        return self.relu(out.add_(_shortcut(self.downsample, x)))
+        out: Tensor = self.relu(conv_norm(self.conv1, self.bn1, x))
+        out = self.relu(conv_norm(self.conv2, self.bn2, out))
+        out = conv_norm(self.conv3, self.bn3, out)
+        out = self.relu(out.add_(_shortcut(self.downsample, x)))
+        return out
 
 
 def _projection(in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Sequential | None:
@@ -106,10 +112,14 @@ def _projection(in_channels: int, out_channels: int, stride: int, norm: str) -> 
 
 
 def _shortcut(projection: nn.Sequential | None, x: Tensor) -> Tensor:
-    return x if projection is None else normalised(projection[0], projection[1], x)
+    if projection is None:
+        return x
+    conv, norm = projection
+    assert isinstance(conv, nn.Conv2d)
+    return conv_norm(conv, norm, x)
 
 
-_DEPTHS = {
+_BLOCKS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
@@ -117,26 +127,36 @@ _DEPTHS = {
 
 
 class Trunk(NamedTuple):
-    """What the backbone computes once a frame, for all objects: s4 (layer1), s8 (layer2), deep (layer3), at the
-    network's own stride, and the frame itself at stride 4."""
+    """Features that the backbone computes once per frame, for all objects.
+
+    s4: layer1, at stride 4
+    s8: layer2, at stride 8
+    deep: layer3, at the network's stride
+    color: the normalised frame at stride 4
+    """
 
     s4: Tensor
     s8: Tensor
     deep: Tensor
-    colour: Tensor
+    color: Tensor
 
 
 class ResNet(nn.Module):
-    """ResNet-18, -50 or -101 whose last layers keep stride 16 (layer4 with stride 1, dilation 2) or 8 (layer3, too).
+    """ResNet-18, -50 or -101 whose last layers keep stride 16 (layer4 has stride 1, dilation 2) or 8 (layer3 as well).
 
-    num_classes: with it the published classifier `fc` is there as well, for comparing names and shapes.
+    num_classes: if given, adds the published classifier `fc`, for comparing names and shapes
     """
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential  # absent if config.last is layer3
 
     def __init__(self, config: BackboneConfig, num_classes: int | None = None):
         super().__init__()
-        block, depths = _DEPTHS[config.name]
+        block, depths = _BLOCKS[config.name]
         if config.width % _GROUPS:
-            raise ValueError(f"model.backbone.width: {config.width} must be a multiple of {_GROUPS}")
+            raise ValueError(f"model.backbone.width: {config.width} is not a multiple of {_GROUPS}; choose a multiple")
         width = config.width
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = _norm(config.norm, width)
@@ -145,17 +165,17 @@ class ResNet(nn.Module):
         self.channels = {f"layer{i + 1}": width * 2**i * block.expansion for i in range(4)}
         in_channels = width
         for i, depth in enumerate(depths[: 3 if config.last == "layer3" else 4]):
-            layer = []
+            blocks = []
             for j in range(depth):
-                reduces = i == 1 or (i == 2 and config.stride == 16)
-                stride = 2 if j == 0 and reduces else 1
-                # where a layer gives up its stride, what follows looks as far by dilation; its own first block still
-                # has the dilation before it, as the published dilated networks have it
-                given_up = sum(k < i or (k == i and j > 0) for k in ((3,) if config.stride == 16 else (2, 3)))
-                dilation = 2**given_up
-                layer.append(block(_Geometry(in_channels, width * 2**i, stride, dilation), config.norm))
+                is_strided = i == 1 or (i == 2 and config.stride == 16)
+                stride = 2 if j == 0 and is_strided else 1
+                # dilation replaces the stride of the layers that lose it, so that later blocks keep their receptive
+                # field; the first block of such a layer has the dilation of the layer before, as published
+                num_lost = sum(k < i or (k == i and j > 0) for k in ((3,) if config.stride == 16 else (2, 3)))
+                dilation = 2**num_lost
+                blocks.append(block(_Geometry(in_channels, width * 2**i, stride, dilation), config.norm))
                 in_channels = width * 2**i * block.expansion
-            self.add_module(f"layer{i + 1}", nn.Sequential(*layer))
+            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         if num_classes is not None:
             self.fc = nn.Linear(in_channels, num_classes)
         for module in self.modules():
@@ -163,24 +183,26 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def trunk(self, frames: Tensor) -> Trunk:
-        """Normalised frames (N, 3, H, W), H and W multiples of 16 -> features up to layer3."""
-        x = self.maxpool(self.relu(normalised(self.conv1, self.bn1, frames)))
+        """Features up to layer3 of normalised frames (N, 3, H, W), H and W multiples of 16."""
+        x = self.maxpool(self.relu(conv_norm(self.conv1, self.bn1, frames)))
         s4 = self.layer1(x)
         s8 = self.layer2(s4)
         return Trunk(s4, s8, self.layer3(s8), avg_pool2d(frames, 4))
 
     def freeze(self) -> None:
-        """Stem to layer3 take no gradient; layer4 still learns."""
+        """Turn off the gradients of the stem to layer3; layer4 stays trainable."""
         for name, parameter in self.named_parameters():
             if not name.startswith("layer4"):
                 parameter.requires_grad_(False)
 
 
 def load_published(backbone: ResNet, path: str | Path, sha256: str) -> None:
-    """Load a published ImageNet checkpoint from a local file, whose digest is checked first; strict but for `fc`.
+    """Load a published ImageNet checkpoint from a local file after checking its digest; strict except for `fc`.
 
-    sha256: the full digest, or a beginning of it of at least 8 digits, as published file names carry it.
-    Raises FileNotFoundError, or ValueError for a wrong digest or other parameters.
+    path: the checkpoint
+    sha256: its full digest, or at least the first 8 digits, as in published file names
+
+    Raises FileNotFoundError if the file is missing, ValueError if its digest or its parameters do not match.
     """
     path = Path(path)
     if not path.is_file():
@@ -192,15 +214,15 @@ def load_published(backbone: ResNet, path: str | Path, sha256: str) -> None:
         raise ValueError(f"{path}: SHA-256 is {digest}, expected {sha256}; fetch the file again")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises several kinds for a file that is no checkpoint
+    except Exception as error:  # torch raises many types of error for other files
         raise ValueError(
             f"{path}: not a checkpoint that loads safely ({type(error).__name__}); see docs/backbones.md"
         ) from error
     if not isinstance(weights, dict):
-        raise ValueError(f"{path}: holds a {type(weights).__name__}, not a table of parameters; see docs/backbones.md")
+        raise ValueError(f"{path}: holds a {type(weights).__name__}, not a dict of parameters; see docs/backbones.md")
     unused = ("fc.",) if hasattr(backbone, "layer4") else ("fc.", "layer4.")
     weights = {name: value for name, value in weights.items() if not name.startswith(unused)}
-    # checkpoints older than PyTorch 0.4.1 lack the batch counters, which frozen statistics never use
+    # checkpoints from before PyTorch 0.4.1 lack the batch counters, which frozen statistics do not use
     for name, value in backbone.state_dict().items():
         if name.endswith("num_batches_tracked"):
             weights.setdefault(name, value)
@@ -208,4 +230,4 @@ def load_published(backbone: ResNet, path: str | Path, sha256: str) -> None:
         backbone.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         summary = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: does not fit model.backbone, correct its name or width; {summary}") from error
+        raise ValueError(f"{path}: does not match model.backbone; correct its name or width ({summary})") from error

@@ -9,9 +9,10 @@ from ssvos.models.loop_conv import LoopConv
 
 
 class Fusion(nn.Module):
-    """Joins propagation features and appearance scores into the coarse mask encoding and the coarse mask.
+    """Combines propagation features and appearance scores into the coarse mask encoding and the coarse mask.
 
-    shallow: whether there are appearance scores at stride 4 as well. readouts: channels of what a memory says.
+    shallow: whether there are appearance scores at stride 4 as well
+    readouts: number of channels that a memory adds
     """
 
     def __init__(
@@ -35,11 +36,18 @@ class Fusion(nn.Module):
         shallow_scores: Tensor | None = None,
         readouts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(N, P, h, w), (N, 4, h, w), maybe (N, 4, H/4, W/4) and (N, R, h, w) -> encoding (N, E, h, w), coarse logits
-        (N, 2, h, w)."""
+        """Fuse the cues of one frame.
+
+        propagated: (N, P, h, w)
+        scores: (N, 4, h, w)
+        shallow_scores: (N, 4, H/4, W/4)
+        readouts: (N, R, h, w)
+        returns: mask encoding (N, E, h, w) and coarse logits (N, 2, h, w)
+        """
         parts = [propagated, scores]
         if shallow_scores is not None:
-            parts.append(adaptive_avg_pool2d(shallow_scores, propagated.shape[-2:]))
+            height, width = propagated.shape[-2:]
+            parts.append(adaptive_avg_pool2d(shallow_scores, (height, width)))
         if readouts is not None:
             parts.append(readouts)
         x = relu(self.join(torch.cat(parts, dim=1)))
@@ -50,8 +58,8 @@ class Fusion(nn.Module):
 class Upsampling(nn.Module):
     """Refines the coarse encoding with the backbone's features at strides 8 and 4.
 
-    Each refining convolution sees the encoding beside the projected features. It is linear, so the features' share
-    (`lateral`) is computed once an image, whatever the number of its objects.
+    The input of each refining convolution is the encoding and the projected features. The convolution is linear, so the
+    part of the features (`lateral`) is computed once per image, for any number of objects.
     """
 
     def __init__(self, encoding_channels: int, s8_channels: int, s4_channels: int, shallow: bool = False):
@@ -66,23 +74,28 @@ class Upsampling(nn.Module):
         self.classify = nn.Conv2d(encoding_channels, 2, 3, 1, 1)
 
     def lateral(self, s8: Tensor, s4: Tensor) -> tuple[Tensor, Tensor]:
-        """The features' shares of both refining convolutions, biases included: (N, E, H/8, W/8), (N, E, H/4, W/4)."""
+        """The features' parts of both refining convolutions, with bias: (N, E, H/8, W/8) and (N, E, H/4, W/4)."""
         return (
             conv2d(self.lateral8(s8), self.refine8.weight[:, self.channels :], self.refine8.bias, padding=1),
             conv2d(self.lateral4(s4), self.refine4.weight[:, self.channels :], self.refine4.bias, padding=1),
         )
 
     def forward(self, encoding: Tensor, s8: Tensor, s4: Tensor, shallow_scores: Tensor | None = None) -> Tensor:
-        """encoding (N, E, h, w), at stride 16 or 8, the shares of each one's image, maybe appearance scores
-        (N, 4, H/4, W/4) -> fine logits (N, 2, H, W)."""
-        # in place: a map of this size in new memory takes as long as what is done to it
-        x = conv2d(_resized(encoding, s8), self.refine8.weight[:, : self.channels], padding=1).add_(s8).relu_()
-        x = conv2d(_resized(x, s4), self.refine4.weight[:, : self.channels], padding=1).add_(s4)
+        """Up-sample a mask encoding.
+
+        encoding: (N, E, h, w), at stride 16 or 8
+        s8, s4: `lateral` of each object's image, (N, E, H/8, W/8) and (N, E, H/4, W/4)
+        shallow_scores: appearance scores, (N, 4, H/4, W/4)
+        returns: fine logits (N, 2, H, W)
+        """
+        # in place: allocating a map of this size takes as long as the operation on it
+        x = conv2d(_resize(encoding, s8), self.refine8.weight[:, : self.channels], padding=1).add_(s8).relu_()
+        x = conv2d(_resize(x, s4), self.refine4.weight[:, : self.channels], padding=1).add_(s4)
         if shallow_scores is not None:
             x.add_(self.judge(shallow_scores))
-        # two channels are enlarged several times faster when each lies on its own
+        # two channels are interpolated several times faster when each is contiguous
         return interpolate(self.classify(x.relu_()).contiguous(), scale_factor=4, mode="bilinear", align_corners=False)
 
 
-def _resized(x: Tensor, like: Tensor) -> Tensor:
+def _resize(x: Tensor, like: Tensor) -> Tensor:
     return x if x.shape[-2:] == like.shape[-2:] else interpolate(x, size=like.shape[-2:], mode="bilinear")

@@ -22,7 +22,8 @@ from ssvos.labels import UNLABELLED, decode_labels, encode_labels
 from ssvos.losses.dense_crf import regularizer
 from ssvos.losses.joint import has_regularizer, joint_loss
 from ssvos.losses.proximal import proximal_loss
-from ssvos.models.network import STRIDE, Network
+from ssvos.models.grid import STRIDE
+from ssvos.models.network import Network
 from ssvos.planning.dummy_data import FRAMES, smooth_frames, strokes
 
 _SMALL_SIDE = 48

@@ -1,6 +1,6 @@
-"""The exact filter's kernel for GPUs where there is none: Triton's interpreter runs it, and its compiler takes it.
+"""The GPU kernel of the exact filter without a GPU: Triton's interpreter runs it, and Triton's compiler compiles it.
 
-Triton is not among the project's requirements; PyTorch's builds for GPUs bring it. tests/test_cuda.py runs the kernel.
+The project does not require Triton; PyTorch's GPU builds include it. tests/test_cuda.py runs the kernel on a GPU.
 """
 
 import os
@@ -17,26 +17,27 @@ import torch
 from ssvos.losses import exact_filter_triton as fused_exact
 from ssvos.losses.exact_filter import ExactFilter
 
-fused_exact._SHORTEST_PART = 48  # several parts of few points
+fused_exact._MIN_PART_LENGTH = 48  # several parts of few points
 generator = torch.Generator().manual_seed(0)
 for batch, channels, num_points in ((1, 1, 1), (2, 3, 150), (1, 2, 64)):
     features = 3.0 * torch.randn(batch, 5, num_points, generator=generator)
     values = torch.randn(batch, channels, num_points, generator=generator)
     expected = ExactFilter(features.double()).multiply(values.double())
-    found = fused_exact.FusedExactFilter(features, rows=64).multiply(values)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    result = fused_exact.FusedExactFilter(features, rows=64).multiply(values)
+    torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-6)
 """
 
 
 @pytest.mark.skipif(
-    tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4), reason="Triton 3.6 interprets with NumPy below 2.4 alone"
+    tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4),
+    reason="the interpreter of Triton 3.6 needs NumPy below 2.4",
 )
-def test_the_interpreted_kernel_is_the_exact_sum():
+def test_the_interpreted_kernel_equals_the_exact_sum():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
@@ -53,5 +54,5 @@ def test_the_kernel_compiles_for_a_gpu_with_no_shared_memory(channels):
     )
     source = ASTSource(_multiply, signature, constexprs=constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
-    # threads that had to exchange anything would do so there
+    # threads would exchange values through shared memory
     assert compiled.metadata.shared == 0

@@ -1,4 +1,4 @@
-"""The joint loss (Eq. 19): the sum of its terms, on the frames it is asked for."""
+"""The joint loss (Eq. 19): the sum of its terms, on the requested frames."""
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from ssvos.losses.dense_crf import regularizer
 from ssvos.losses.joint import joint_loss
 from ssvos.losses.partial_cross_entropy import partial_cross_entropy
 from ssvos.losses.proximal import proximal_loss
-from ssvos.models.network import ClipPrediction, upsample_coarse
+from ssvos.models.grid import upsample_coarse
+from ssvos.models.state import ClipPrediction
 
 CONFIG = LossConfig(weight=0.7, sigma_xy=10.0, filter="exact")
 
@@ -45,7 +46,7 @@ def test_the_total_is_the_weighted_sum_of_its_terms(kind, auxiliary_weight):
     assert float(terms.total) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_regularizer_is_taken_on_the_chosen_frames_of_each_clip():
+def test_the_regularizer_is_computed_on_the_chosen_frames_of_each_clip():
     prediction, frames, target = case()
     terms = joint_loss(prediction, frames, target, CONFIG, 0.0, torch.tensor([[2, 0], [1, 1]]))
     probs = prediction.logits.softmax(dim=2)
@@ -67,14 +68,14 @@ def test_the_proximal_loss_is_a_weighted_term_on_the_chosen_frames():
     assert float(off.proximal) == 0 and torch.equal(off.total, off.partial_cross_entropy)
 
 
-def test_unregularized_frames_take_no_gradient_from_the_regularizer():
+def test_the_regularizer_has_no_gradient_on_the_other_frames():
     prediction, frames, _ = case()
     logits = prediction.logits.clone().requires_grad_()
-    nothing = torch.full((2, 3, 20, 30), 255, dtype=torch.uint8)
-    terms = joint_loss(prediction._replace(logits=logits), frames, nothing, CONFIG, 0.0, torch.tensor([[2], [0]]))
+    unlabelled = torch.full((2, 3, 20, 30), 255, dtype=torch.uint8)
+    terms = joint_loss(prediction._replace(logits=logits), frames, unlabelled, CONFIG, 0.0, torch.tensor([[2], [0]]))
     terms.total.backward()
-    touched = logits.grad.abs().amax(dim=(2, 3, 4)) > 0
-    assert touched.tolist() == [[False, False, True], [True, False, False]]
+    has_gradient = logits.grad.abs().amax(dim=(2, 3, 4)) > 0
+    assert has_gradient.tolist() == [[False, False, True], [True, False, False]]
 
 
 def test_a_batch_of_clips_is_the_mean_of_its_clips_in_every_term():

@@ -1,4 +1,4 @@
-"""Eqs. 11 to 19 in plain Python numbers, pixel by pixel and pair by pair, on random clips."""
+"""Eqs. 11 to 19 against plain Python loops over pixels and pairs of pixels, on random clips."""
 
 import math
 
@@ -10,7 +10,7 @@ from ssvos.losses.dense_crf import crf_energy, crf_features, regularizer
 from ssvos.losses.exact_filter import ExactFilter
 from ssvos.losses.joint import joint_loss
 from ssvos.losses.partial_cross_entropy import partial_cross_entropy
-from ssvos.models.network import ClipPrediction
+from ssvos.models.state import ClipPrediction
 
 HEIGHT, WIDTH = 4, 5
 PIXELS = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)]
@@ -21,7 +21,7 @@ LOSS = LossConfig(
 
 
 def random_clips(batch: int = 2, length: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits, frames and strokes of clips; some frames have nothing labelled, some one class alone."""
+    """Logits, frames and strokes of clips; some frames have no label, some only one class."""
     generator = torch.Generator().manual_seed(seed)
     logits = 1.5 * torch.randn(batch, length, 2, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
     frames = torch.rand(batch, length, 3, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
@@ -36,15 +36,15 @@ def random_clips(batch: int = 2, length: int = 3, seed: int = 0) -> tuple[torch.
 
 def softmax_of(logits: torch.Tensor) -> list[list[float]]:
     """(C, H, W) -> the probabilities of every pixel, in the order of PIXELS."""
-    found = []
+    probs = []
     for y, x in PIXELS:
         powers = [math.exp(v) for v in logits[:, y, x].tolist()]
-        found.append([p / sum(powers) for p in powers])
-    return found
+        probs.append([p / sum(powers) for p in powers])
+    return probs
 
 
 def slow_cross_entropy(logits: torch.Tensor, target: torch.Tensor, balance: str) -> float:
-    """Eq. 11 of one frame over both classes' strokes: their mean, or the mean of the classes' means."""
+    """Eq. 11 of one frame over the strokes of both classes: their mean, or the mean of the two class means."""
     costs = {0: [], 1: []}
     for probs, (y, x) in zip(softmax_of(logits), PIXELS, strict=True):
         label = int(target[y, x])
@@ -57,12 +57,12 @@ def slow_cross_entropy(logits: torch.Tensor, target: torch.Tensor, balance: str)
 
 def affinities(frame: torch.Tensor) -> list[list[float]]:
     """Eq. 13 without its factor 1/N, of all pairs of pixels: frame (3, H, W) in [0, 1]."""
-    colours = [(255 * frame[:, y, x]).tolist() for y, x in PIXELS]
+    colors = [(255 * frame[:, y, x]).tolist() for y, x in PIXELS]
 
     def g(i: int, j: int) -> float:
         place = sum((a - b) ** 2 for a, b in zip(PIXELS[i], PIXELS[j], strict=True))
-        colour = sum((a - b) ** 2 for a, b in zip(colours[i], colours[j], strict=True))
-        return math.exp(-place / (2 * SIGMA_XY**2) - colour / (2 * SIGMA_RGB**2))
+        color = sum((a - b) ** 2 for a, b in zip(colors[i], colors[j], strict=True))
+        return math.exp(-place / (2 * SIGMA_XY**2) - color / (2 * SIGMA_RGB**2))
 
     return [[g(i, j) for j in range(len(PIXELS))] for i in range(len(PIXELS))]
 
@@ -95,7 +95,7 @@ def test_partial_cross_entropy_equals_a_slow_loop_of_equation_11(balance, seed):
     assert float(partial_cross_entropy(logits, target, balance)) == pytest.approx(sum(each) / len(each), rel=1e-12)
 
 
-def test_unequal_pairs_of_labels_in_equation_12_are_the_short_sum_of_equation_15():
+def test_the_sum_over_unequal_labels_in_equation_12_equals_equation_15():
     """Sum over c_a != c_b of g P_ca(i) P_cb(j) = g sum_c P_c(i) (1 - P_c(j)) where P sums to one; three classes."""
     generator = torch.Generator().manual_seed(4)
     logits = torch.randn(3, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
@@ -111,11 +111,11 @@ def test_unequal_pairs_of_labels_in_equation_12_are_the_short_sum_of_equation_15
     )
     kernel = ExactFilter(crf_features(frame[None], SIGMA_XY, SIGMA_RGB))
     ones = torch.ones(1, n, dtype=torch.float64)
-    found = crf_energy(logits.softmax(dim=0).flatten(1)[None], ones, kernel, "none")
-    assert float(found) == pytest.approx(expected, rel=1e-12)
+    energy = crf_energy(logits.softmax(dim=0).flatten(1)[None], ones, kernel, "none")
+    assert float(energy) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_energy_of_a_hard_mask_is_the_potts_model_of_equation_14():
+def test_the_energy_of_a_hard_mask_equals_the_potts_model_of_equation_14():
     generator = torch.Generator().manual_seed(5)
     frame = torch.rand(3, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
     labels = (torch.rand(len(PIXELS), generator=generator) < 0.4).long()
@@ -123,8 +123,8 @@ def test_the_energy_of_a_hard_mask_is_the_potts_model_of_equation_14():
     expected = sum(g[i][j] for i in range(n) for j in range(n) if labels[i] != labels[j])
     probs = torch.nn.functional.one_hot(labels, 2).T.double()[None]
     kernel = ExactFilter(crf_features(frame[None], SIGMA_XY, SIGMA_RGB))
-    found = crf_energy(probs, torch.ones(1, n, dtype=torch.float64), kernel, "none")
-    assert float(found) == pytest.approx(expected, rel=1e-12)
+    energy = crf_energy(probs, torch.ones(1, n, dtype=torch.float64), kernel, "none")
+    assert float(energy) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("normalization", ["none", "pixel", "row"])
@@ -140,28 +140,28 @@ def test_the_joint_loss_of_clips_equals_slow_loops_of_equations_11_to_19(normali
             probs = softmax_of(logits[b, t])
             w = [slow_region_weight(foreground, config.beta) for _, foreground in probs]
             energy += slow_energy(probs, affinities(frames[b, t]), w, normalization) / 6
-    # the loss is taken in single precision
+    # the loss is computed in single precision
     assert float(terms.partial_cross_entropy) == pytest.approx(cross_entropy, rel=1e-5)
     assert float(terms.regularizer) == pytest.approx(energy, rel=1e-5)
     assert float(terms.total) == pytest.approx(cross_entropy + 0.7 * energy, rel=1e-5)
 
 
-def test_these_clips_have_pixels_of_all_three_regions_of_equation_18():
+def test_the_random_clips_have_pixels_in_all_three_regions_of_equation_18():
     foreground = [p[1] for frame in random_clips()[0].flatten(0, 1) for p in softmax_of(frame)]
     assert min(foreground) < 0.04 and max(foreground) > 0.5 and any(0.06 < p < 0.29 for p in foreground)
 
 
 @pytest.mark.parametrize("normalization", ["none", "row"])
-def test_the_gradient_of_the_joint_loss_is_the_slope_of_the_slow_loops_with_the_weights_held(normalization):
+def test_the_gradient_of_the_joint_loss_equals_finite_differences_of_slow_loops_with_constant_weights(normalization):
     logits, frames, target = random_clips(batch=1, length=1, seed=6)
     config = LOSS.model_copy(update={"normalization": normalization})
     x = logits.clone().requires_grad_()
     joint_loss(ClipPrediction(x, torch.zeros(1, 1, 2, 1, 1)), frames, target, config, 0.0).total.backward()
-    g, held = affinities(frames[0, 0]), [slow_region_weight(p[1], config.beta) for p in softmax_of(logits[0, 0])]
-    assert len(set(held)) == 2
+    g, weights = affinities(frames[0, 0]), [slow_region_weight(p[1], config.beta) for p in softmax_of(logits[0, 0])]
+    assert len(set(weights)) == 2
 
     def value(changed: torch.Tensor) -> float:
-        energy = slow_energy(softmax_of(changed), g, held, normalization)
+        energy = slow_energy(softmax_of(changed), g, weights, normalization)
         return slow_cross_entropy(changed, target[0, 0], config.balance) + config.weight * energy
 
     slopes, step = torch.zeros_like(logits[0, 0]), 1e-5
@@ -175,8 +175,8 @@ def test_the_gradient_of_the_joint_loss_is_the_slope_of_the_slow_loops_with_the_
 
 @pytest.mark.parametrize("normalization", ["none", "pixel", "row"])
 @pytest.mark.parametrize("kind", ["exact", "lattice"])
-def test_the_gradient_of_the_energy_is_that_of_its_value_through_the_softmax(kind, normalization):
-    """Also where the rows are divided by their sums, which makes the affinities unsymmetric."""
+def test_the_gradient_of_the_energy_through_the_softmax_equals_finite_differences(kind, normalization):
+    """Also if the rows are divided by their sums, after which the affinities are not symmetric."""
     logits, frames, _ = random_clips(batch=1, length=2, seed=7)
     config = LOSS.model_copy(update={"filter": kind, "normalization": normalization})
     x = logits[0].requires_grad_()

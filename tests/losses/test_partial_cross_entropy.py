@@ -1,4 +1,4 @@
-"""Partial cross-entropy: worked by hand, blind to what is unlabelled, independent of how a batch is split."""
+"""Partial cross-entropy: computed by hand, independent of unlabelled pixels and of how a batch is split."""
 
 import math
 
@@ -11,7 +11,7 @@ BALANCES = ("pixel", "class")
 
 
 def random_case(num_frames: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frames of which the last has nothing labelled and the one before foreground alone."""
+    """Logits and targets: the last frame has no label, the one before only foreground."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(num_frames, 2, 5, 6, generator=generator)
     target = torch.full((num_frames, 5, 6), 255, dtype=torch.uint8)
@@ -28,7 +28,7 @@ def random_case(num_frames: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
         ("class", -((math.log(0.8) + 2 * math.log(0.5)) / 3 + math.log(0.1)) / 2),
     ],
 )
-def test_equation_11_worked_by_hand(balance, expected):
+def test_equation_11_computed_by_hand(balance, expected):
     foreground = torch.tensor([[[0.2, 0.5, 0.5], [0.1, 0.9, 0.99]]])
     logits = torch.stack([1 - foreground, foreground], dim=1).log()
     target = torch.tensor([[[0, 0, 0], [1, 255, 255]]], dtype=torch.uint8)
@@ -36,7 +36,7 @@ def test_equation_11_worked_by_hand(balance, expected):
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_a_frame_with_one_class_alone_is_the_mean_of_that_class(label):
+def test_the_loss_of_a_frame_with_only_one_class_is_the_mean_of_that_class(label):
     logits = torch.zeros(1, 2, 2, 2)
     target = torch.full((1, 2, 2), 255, dtype=torch.uint8)
     target[0, 0] = label
@@ -56,7 +56,7 @@ def test_background_strokes_count(balance):
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_what_lies_under_unlabelled_pixels_changes_no_bit_of_value_and_gradient(balance):
+def test_logits_at_unlabelled_pixels_do_not_change_value_and_gradient(balance):
     logits, target = random_case()
     unknown = (target == 255)[:, None].expand_as(logits)
     changed = torch.where(unknown, -30 * logits + 7, logits)
@@ -70,7 +70,7 @@ def test_what_lies_under_unlabelled_pixels_changes_no_bit_of_value_and_gradient(
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_nothing_labelled_is_zero_with_zero_gradient(balance):
+def test_without_labels_the_loss_and_its_gradient_are_zero(balance):
     logits = torch.randn(2, 2, 3, 3, requires_grad=True)
     loss = partial_cross_entropy(logits, torch.full((2, 3, 3), 255, dtype=torch.uint8), balance)
     loss.backward()
@@ -78,13 +78,13 @@ def test_nothing_labelled_is_zero_with_zero_gradient(balance):
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_a_batch_is_the_mean_of_its_halves(balance):
+def test_the_loss_of_a_batch_is_the_mean_of_its_halves(balance):
     logits, target = random_case()
     halves = [partial_cross_entropy(logits[s], target[s], balance) for s in (slice(0, 2), slice(2, 4))]
     torch.testing.assert_close(partial_cross_entropy(logits, target, balance), sum(halves) / 2)
 
 
-def test_class_balance_does_not_ask_how_many_background_pixels_there_are():
+def test_with_class_balance_the_number_of_background_pixels_has_no_influence():
     logits = torch.zeros(1, 2, 4, 4)
     logits[:, 0, 0] = 1.0
     few, many = (torch.full((1, 4, 4), 255, dtype=torch.uint8) for _ in range(2))
@@ -97,7 +97,7 @@ def test_class_balance_does_not_ask_how_many_background_pixels_there_are():
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_gradients_are_right(balance):
+def test_gradients_equal_finite_differences(balance):
     logits, target = random_case()
     x = logits.double().requires_grad_()
     assert torch.autograd.gradcheck(lambda v: partial_cross_entropy(v, target, balance), x)

@@ -1,6 +1,6 @@
-"""The lattice against the exact sum on frames of DAVIS, with masks as a half-trained network gives them and with noise.
+"""The lattice against the exact sum on frames of DAVIS, with masks of a simulated partly trained network and noise.
 
-SSVOS_REAL_DATA names a folder with davis/JPEGImages/480p and davis/Annotations/480p.
+SSVOS_REAL_DATA is a folder that contains davis/JPEGImages/480p and davis/Annotations/480p.
 """
 
 import os
@@ -28,7 +28,7 @@ def sequences() -> list[str]:
 
 
 def real_frame(sequence: str, height: int, width: int) -> tuple[torch.Tensor, np.ndarray]:
-    """A frame from the middle of a sequence, (1, 3, H, W) in [0, 1], and how much of each pixel is object, (H, W)."""
+    """The middle frame of a sequence, (1, 3, H, W) in [0, 1], and the object's share of each pixel, (H, W)."""
     root, size = Path(REAL) / "davis", (width, height)
     paths = sorted((root / "JPEGImages/480p" / sequence).glob("*.jpg"))
     path = paths[len(paths) // 2]
@@ -38,15 +38,15 @@ def real_frame(sequence: str, height: int, width: int) -> tuple[torch.Tensor, np
     return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255, mask
 
 
-def half_trained(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The true mask blurred, and smooth noise; both sides of the unreliable scores from 0.05 to 0.3 occur."""
+def partly_trained(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The true mask, blurred, with smooth noise; scores below, in and above the unreliable range 0.05 to 0.3 occur."""
     width = len(mask) / 20
     noise = cv2.GaussianBlur(rng.standard_normal(mask.shape), (0, 0), width)
     return np.clip(0.9 * cv2.GaussianBlur(mask, (0, 0), width) + 0.03 + 0.12 * noise / noise.std(), 0.01, 0.99)
 
 
 def untrained(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Noise about 0.5, from pixel to pixel."""
+    """Independent noise around 0.5 at every pixel."""
     return 1 / (1 + np.exp(-0.5 * rng.standard_normal(mask.shape)))
 
 
@@ -58,7 +58,7 @@ def value_and_gradient(probs: torch.Tensor, kernel: GaussianFilter, normalizatio
 
 
 def compare(sequence: str, height: int, width: int, sigma_xy: float, score, normalizations) -> None:
-    """Values within 5 % of the exact sum, within 2 % for `row`, gradients within a cosine of 0.99."""
+    """Check values within 5 % of the exact sum (2 % for `row`), and a cosine of gradients of at least 0.99."""
     frames, mask = real_frame(sequence, height, width)
     foreground = torch.from_numpy(score(mask, np.random.default_rng(0))).float().flatten()
     assert (foreground < 0.3).any() and (foreground > 0.3).any()
@@ -66,20 +66,22 @@ def compare(sequence: str, height: int, width: int, sigma_xy: float, score, norm
     features = crf_features(frames, sigma_xy, 15.0)
     kernels = ExactFilter(features), LatticeFilter(features)
     for normalization in normalizations:
-        (exact, direction), (ours, ours_direction) = (value_and_gradient(probs, k, normalization) for k in kernels)
-        assert ours == pytest.approx(exact, rel=0.02 if normalization == "row" else 0.05), normalization
-        assert torch.cosine_similarity(direction, ours_direction, dim=0) >= 0.99, normalization
+        (exact, exact_gradient), (lattice, lattice_gradient) = (
+            value_and_gradient(probs, k, normalization) for k in kernels
+        )
+        assert lattice == pytest.approx(exact, rel=0.02 if normalization == "row" else 0.05), normalization
+        assert torch.cosine_similarity(exact_gradient, lattice_gradient, dim=0) >= 0.99, normalization
 
 
-@pytest.mark.parametrize("score", [half_trained, untrained])
+@pytest.mark.parametrize("score", [partly_trained, untrained])
 @pytest.mark.parametrize("sequence", sequences()[::11])
-def test_at_60_rows_with_the_bandwidth_scaled_alike_the_lattice_is_close_to_the_exact_sum(sequence, score):
+def test_at_60_rows_with_the_scaled_bandwidth_the_lattice_is_close_to_the_exact_sum(sequence, score):
     compare(sequence, 60, 107, 12.5, score, NORMALIZATIONS)
 
 
-def test_at_120_rows_with_the_bandwidth_scaled_alike_the_lattice_is_close_to_the_exact_sum():
-    compare(sequences()[0], 120, 214, 25.0, half_trained, ("none", "row"))
+def test_at_120_rows_with_the_scaled_bandwidth_the_lattice_is_close_to_the_exact_sum():
+    compare(sequences()[0], 120, 214, 25.0, partly_trained, ("none", "row"))
 
 
 def test_at_60_rows_with_the_printed_bandwidth_the_lattice_is_close_to_the_exact_sum():
-    compare(sequences()[-1], 60, 107, 100.0, half_trained, NORMALIZATIONS)
+    compare(sequences()[-1], 60, 107, 100.0, partly_trained, NORMALIZATIONS)

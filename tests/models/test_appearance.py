@@ -20,7 +20,7 @@ def appearance(**changes) -> Appearance:
 
 
 def sample(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features of two objects, and labels of which two cells of the first object are unlabelled."""
+    """Features and labels of two objects; two cells of the first object are unlabelled."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(2, D, H, W, generator=generator, dtype=torch.float64)
     foreground = torch.rand(2, 1, H, W, generator=generator, dtype=torch.float64)
@@ -34,7 +34,7 @@ def softplus(v: float) -> float:
 
 
 def slow_gaussian(x, weights, rho, epsilon: float) -> tuple[list[float], list[float]]:
-    """Eqs. 3 and 4 for one component: x a list of D-vectors, weights a list of numbers."""
+    """Eqs. 3 and 4 for one component: x is a list of D-vectors, weights a list of numbers."""
     total = epsilon + sum(weights)
     mean = [sum(w * p[d] for w, p in zip(weights, x, strict=True)) / total for d in range(D)]
     variance = [
@@ -55,7 +55,7 @@ def slow_scores(x, gaussians) -> list[list[float]]:
 
 
 def slow_residual(x, y, base) -> tuple[list[float], list[float]]:
-    """relu((y_bg + y_fg) p - y) of both classes: missed foreground, missed background."""
+    """relu((y_bg + y_fg) p - y) for both classes: missed foreground, missed background."""
     missed = ([], [])
     for (b, f), label in zip(slow_scores(x, base), y, strict=True):
         p = 1 / (1 + math.exp(f - b))
@@ -65,7 +65,7 @@ def slow_residual(x, y, base) -> tuple[list[float], list[float]]:
 
 
 def slow_fit(x, y, rho, epsilon: float, old=None, rate: float = 1.0):
-    """Four (mean, variance); with `old` those are moved towards the new by the rate (Eqs. 5, 6)."""
+    """Four pairs (mean, variance); with `old`, the old pairs moved towards the new ones by the rate (Eqs. 5, 6)."""
 
     def move(k, new):
         if old is None:
@@ -111,16 +111,16 @@ def test_updating_equals_slow_loops_of_equations_5_and_6():
         assert_same(moved, n, expected)
 
 
-@pytest.mark.parametrize(("rate", "kept"), [(0.0, True), (1.0, False)])
-def test_the_update_rate_ends_at_keeping_and_at_fitting_anew(rate, kept):
+@pytest.mark.parametrize(("rate", "keeps_old"), [(0.0, True), (1.0, False)])
+def test_update_rate_0_keeps_the_gaussians_and_update_rate_1_fits_them_again(rate, keeps_old):
     module, (features, labels) = appearance(update_rate=rate), sample()
     later, predicted = sample(seed=5)
     old, new = module.fit(features, labels), module.fit(later, predicted)
-    for part, expected in zip(module.update(old, later, predicted), old if kept else new, strict=True):
+    for part, expected in zip(module.update(old, later, predicted), old if keeps_old else new, strict=True):
         torch.testing.assert_close(part, expected)
 
 
-def test_log_scores_equal_a_slow_loop_and_the_other_outputs_follow_from_them():
+def test_log_scores_equal_a_slow_loop_and_the_other_outputs_are_derived_from_them():
     features, labels = sample()
     module = appearance(output="log_scores")
     gaussians = module.fit(features, labels)
@@ -155,24 +155,26 @@ def test_a_frame_without_labels_gives_finite_gaussians_scores_and_gradients():
     assert torch.isfinite(features.grad).all() and torch.isfinite(module.rho.grad).all()
 
 
-def test_a_larger_pseudo_count_draws_the_mean_towards_zero():
+def test_a_larger_pseudo_count_moves_the_mean_towards_zero():
     features, labels = sample()
     small, large = (appearance(pseudo_count=e).fit(features, labels).mean[:, :2] for e in (0.01, 100.0))
     assert (large.abs() < small.abs()).all()
 
 
-def test_the_residual_pair_finds_what_the_base_pair_gets_wrong():
-    """A foreground of two far colours, one of them the background's: a single Gaussian misses that part."""
+def test_the_residual_pair_models_the_cells_that_the_base_pair_gets_wrong():
+    """The foreground has two distant colors, one of them that of the background: a single Gaussian misses that part."""
     module = appearance(pseudo_count=0.01)
-    colours = torch.tensor([0.0, 0.1, -0.1, 0.0, 6.0, 6.1, 5.9, 0.05], dtype=torch.float64)
-    foreground = torch.tensor([0.0, 0, 0, 0, 1, 1, 1, 1], dtype=torch.float64)  # the last one looks like background
-    features = colours.expand(1, D, -1).reshape(1, D, H, W)
+    colors = torch.tensor([0.0, 0.1, -0.1, 0.0, 6.0, 6.1, 5.9, 0.05], dtype=torch.float64)
+    foreground = torch.tensor(
+        [0.0, 0, 0, 0, 1, 1, 1, 1], dtype=torch.float64
+    )  # the last one has the background's color
+    features = colors.expand(1, D, -1).reshape(1, D, H, W)
     labels = torch.stack([1 - foreground, foreground]).reshape(1, 2, H, W)
     missed_foreground = module.fit(features, labels).mean[0, 2]
     assert (missed_foreground.abs() < 0.2).all()
 
 
-def test_gradients_of_fit_update_and_score_are_right():
+def test_gradients_of_fit_update_and_score_equal_finite_differences():
     module = appearance()
     features, labels = sample()
     later, predicted = sample(seed=5)
@@ -181,7 +183,7 @@ def test_gradients_of_fit_update_and_score_are_right():
         gaussians = module.update(module.fit(x, labels), y, z)
         return module.score(y, gaussians)
 
-    # the second object has no unlabelled cell, where the residual sits on relu's kink
+    # only the second object: in unlabelled cells the residual is 0, where relu has no derivative
     inputs = [t[1:].clone().requires_grad_() for t in (features, later, predicted)]
     labels = labels[1:]
     assert torch.autograd.gradcheck(chain, inputs)

@@ -20,7 +20,7 @@ def attention(scaled: bool = False, scale: float = 0.7) -> ScribbleAttention:
 
 
 def sample(seed: int = 1, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features, and strokes of which the first sample has two, the second four."""
+    """Features, and strokes: two in the first sample, four in the second."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, CHANNELS, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
     has_stroke = torch.zeros(batch, HEIGHT, WIDTH, dtype=torch.bool)
@@ -62,7 +62,7 @@ def test_attention_equals_a_slow_loop_of_equations_8_to_10(scaled):
         torch.testing.assert_close(module(x, gather_strokes(first, has_stroke)), expected)
 
 
-def test_features_off_the_strokes_of_the_initial_frame_have_no_influence():
+def test_features_outside_the_strokes_of_the_initial_frame_have_no_influence():
     module = attention()
     first, has_stroke = sample()
     changed = torch.where(has_stroke[:, None], first, torch.full_like(first, 1e3))
@@ -73,7 +73,7 @@ def test_features_off_the_strokes_of_the_initial_frame_have_no_influence():
     assert not torch.allclose(module(x, gather_strokes(moved, has_stroke)), expected)
 
 
-def test_without_a_stroke_the_features_come_back_unchanged_with_finite_gradients():
+def test_a_sample_without_strokes_is_unchanged_and_has_finite_gradients():
     module = attention()
     x, has_stroke = sample()
     has_stroke[0] = False
@@ -86,26 +86,26 @@ def test_without_a_stroke_the_features_come_back_unchanged_with_finite_gradients
     torch.testing.assert_close(x.grad[0], 2 * x[0].detach())
 
 
-def test_no_stroke_in_the_whole_batch_is_the_identity():
+def test_a_batch_without_strokes_is_unchanged():
     module = attention()
     x, has_stroke = sample()
     assert torch.equal(module(x, gather_strokes(x, torch.zeros_like(has_stroke))), x)
 
 
-def test_scale_starts_at_zero_where_attention_is_the_identity():
+def test_scale_starts_at_zero_so_attention_starts_as_the_identity():
     module = ScribbleAttention(CHANNELS, AttentionConfig()).double()
     x, has_stroke = sample()
     assert torch.equal(module(x, gather_strokes(x, has_stroke)), x)
 
 
 @pytest.mark.parametrize("kind", ["scribble", "non_local", "criss_cross", "point_wise"])
-def test_scale_may_start_elsewhere(kind):
+def test_scale_starts_at_initial_scale(kind):
     attention = AttentionConfig(kind=kind, initial_scale=0.25)
     network = Network(ModelConfig(backbone=BackboneConfig(name="resnet18", width=8), attention=attention))
     assert network.attention.scale.tolist() == [0.25]
 
 
-def test_padding_of_the_strokes_does_not_matter():
+def test_padding_of_the_strokes_has_no_influence():
     module = attention()
     x, has_stroke = sample()
     strokes = gather_strokes(x, has_stroke)
@@ -119,7 +119,7 @@ def test_padding_of_the_strokes_does_not_matter():
     torch.testing.assert_close(module(x, strokes)[:1], alone)
 
 
-def test_gathering_keeps_every_stroke_once_and_no_more_than_the_longest_sample():
+def test_gathering_returns_every_stroke_once_padded_to_the_longest_sample():
     x, has_stroke = sample()
     strokes = gather_strokes(x, has_stroke)
     assert strokes.features.shape == (2, 4, CHANNELS)
@@ -128,9 +128,9 @@ def test_gathering_keeps_every_stroke_once_and_no_more_than_the_longest_sample()
     torch.testing.assert_close(strokes.features[1], x[1, :, 2, :4].T)
 
 
-def test_the_order_of_the_strokes_does_not_matter():
+def test_the_order_of_the_strokes_has_no_influence():
     module = attention()
     x, has_stroke = sample()
     strokes = gather_strokes(x, has_stroke)
-    turned = Strokes(strokes.features.flip(1), strokes.is_stroke.flip(1))
-    torch.testing.assert_close(module(x, turned), module(x, strokes))
+    reversed_strokes = Strokes(strokes.features.flip(1), strokes.is_stroke.flip(1))
+    torch.testing.assert_close(module(x, reversed_strokes), module(x, strokes))

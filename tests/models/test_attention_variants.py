@@ -1,4 +1,4 @@
-"""The rivals of scribble attention against slow loops of their papers' equations, and their limits."""
+"""The attention variants against slow loops of their papers' equations, and their limits."""
 
 import math
 from collections.abc import Callable
@@ -16,8 +16,8 @@ HEIGHT, WIDTH = 4, 5
 POSITIONS = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)]
 
 
-def rival(kind: str, channels: int, scale: float = 0.7, spread: float = 0.8, **config) -> nn.Module:
-    """Random weights; with the default spread the attention is far from even."""
+def variant(kind: str, channels: int, scale: float = 0.7, spread: float = 0.8, **config) -> nn.Module:
+    """A variant with random weights; with the default spread its attention is far from uniform."""
     torch.manual_seed(0)
     module = ATTENTION_VARIANTS[kind](
         channels, AttentionConfig(kind=kind, **{"grid": (HEIGHT, WIDTH)} | config)
@@ -42,12 +42,12 @@ def linear(layer: nn.Module, v: Tensor) -> Tensor:
     return layer.weight.reshape(layer.weight.shape[:2]) @ v + layer.bias
 
 
-def look(module: nn.Module, x: Tensor, looked_at: Callable, factor: float) -> Tensor:
-    """z_i = gamma W_z sum_j softmax_j(theta(x_i) . phi(x_j)) g(x_j) + x_i over j in looked_at(i)."""
+def slow_attention(module: nn.Module, x: Tensor, attended: Callable, factor: float) -> Tensor:
+    """z_i = gamma W_z sum_j softmax_j(theta(x_i) . phi(x_j)) g(x_j) + x_i over j in attended(i)."""
     out = x.clone()
     for n in range(len(x)):
         for y, z in POSITIONS:
-            others = looked_at(y, z)
+            others = attended(y, z)
             query = linear(module.query, x[n, :, y, z])
             weights = softmax([factor * float(linear(module.key, x[n, :, a, b]) @ query) for a, b in others])
             values = [linear(module.value, x[n, :, a, b]) for a, b in others]
@@ -62,9 +62,10 @@ def cross_of(y: int, x: int) -> list[tuple[int, int]]:
 
 
 def point_wise_loop(module: PointWise, x: Tensor) -> Tensor:
-    """z_i = sum_j F_collect(x_i, j - i) x_j, beside sum_j F_distribute(x_j, i - j) x_j, on a frame of the grid's size.
+    """z_i = sum_j F_collect(x_i, j - i) x_j, concatenated with sum_j F_distribute(x_j, i - j) x_j.
 
-    F: a position's map, read at an offset."""
+    The frame has the size of the grid. F: the map of a position at an offset.
+    """
     out = x.clone()
 
     def reduced_and_map(branch: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,30 +91,30 @@ def point_wise_loop(module: PointWise, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("scaled", [False, True])
 def test_non_local_equals_a_slow_loop_over_all_pairs(scaled):
-    module, x = rival("non_local", 6, scaled=scaled), sample(6)
+    module, x = variant("non_local", 6, scaled=scaled), sample(6)
     with torch.no_grad():
-        expected = look(module, x, lambda y, z: POSITIONS, 3**-0.5 if scaled else 1.0)
+        expected = slow_attention(module, x, lambda y, z: POSITIONS, 3**-0.5 if scaled else 1.0)
         torch.testing.assert_close(module(x), expected)
 
 
 @pytest.mark.parametrize("scaled", [False, True])
 def test_criss_cross_equals_two_slow_loops_over_rows_and_columns(scaled):
-    module, x = rival("criss_cross", 6, scaled=scaled), sample(6)
+    module, x = variant("criss_cross", 6, scaled=scaled), sample(6)
     factor = 3**-0.5 if scaled else 1.0
     with torch.no_grad():
-        once = look(module, x, cross_of, factor)
-        torch.testing.assert_close(module.look_once(x), once)
-        torch.testing.assert_close(module(x), look(module, once, cross_of, factor))
+        once = slow_attention(module, x, cross_of, factor)
+        torch.testing.assert_close(module.attend_once(x), once)
+        torch.testing.assert_close(module(x), slow_attention(module, once, cross_of, factor))
 
 
 def test_point_wise_equals_a_slow_loop_over_offsets():
-    module, x = rival("point_wise", 8), sample(8)
+    module, x = variant("point_wise", 8), sample(8)
     with torch.no_grad():
         torch.testing.assert_close(module(x), point_wise_loop(module, x))
 
 
 def test_scribble_attention_with_strokes_everywhere_is_non_local():
-    module, x = rival("non_local", 6), sample(6)
+    module, x = variant("non_local", 6), sample(6)
     scribble = ScribbleAttention(6, AttentionConfig()).double()
     scribble.load_state_dict(module.state_dict())
     everywhere = torch.ones(2, HEIGHT, WIDTH, dtype=torch.bool)
@@ -121,7 +122,7 @@ def test_scribble_attention_with_strokes_everywhere_is_non_local():
 
 
 @pytest.mark.parametrize("kind", ATTENTION_VARIANTS)
-def test_scale_starts_at_zero_where_a_rival_is_the_identity(kind):
+def test_scale_starts_at_zero_so_a_variant_starts_as_the_identity(kind):
     module, x = ATTENTION_VARIANTS[kind](8, AttentionConfig(kind=kind)), sample(8).float()
     assert torch.equal(module(x), x)
     module(x).square().sum().backward()
@@ -130,7 +131,7 @@ def test_scale_starts_at_zero_where_a_rival_is_the_identity(kind):
 
 @pytest.mark.parametrize("kind", ATTENTION_VARIANTS)
 def test_gradients_equal_finite_differences(kind):
-    module = rival(kind, 4, grid=(2, 2), scaled=True)
+    module = variant(kind, 4, grid=(2, 2), scaled=True)
     x = sample(4, 2, 3, batch=1).requires_grad_()
     names = [name for name, _ in module.named_parameters()]
 
@@ -142,8 +143,8 @@ def test_gradients_equal_finite_differences(kind):
 
 @pytest.mark.parametrize("kind", ATTENTION_VARIANTS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 1), (3, 4), (9, 11)])
-def test_any_size_keeps_its_size_with_finite_gradients_and_samples_apart(kind, size):
-    module, x = rival(kind, 8), sample(8, *size).requires_grad_()
+def test_any_size_is_kept_with_finite_gradients_and_independent_samples(kind, size):
+    module, x = variant(kind, 8), sample(8, *size).requires_grad_()
     out = module(x)
     assert out.shape == x.shape
     out.square().sum().backward()
@@ -153,7 +154,7 @@ def test_any_size_keeps_its_size_with_finite_gradients_and_samples_apart(kind, s
 
 
 def influenced(function: Callable[[Tensor], Tensor], y: int, x: int) -> Tensor:
-    """Which outputs (H, W) change when the input changes at one position alone."""
+    """The outputs (H, W) that change when the input changes at one position only."""
     before = sample(6, batch=1)
     after = before.clone()
     after[:, :, y, x] += 1.0
@@ -161,18 +162,18 @@ def influenced(function: Callable[[Tensor], Tensor], y: int, x: int) -> Tensor:
         return (function(after) - function(before)).abs().amax(dim=(0, 1)) > 1e-9
 
 
-def test_one_pass_of_criss_cross_reaches_row_and_column_and_two_reach_all():
-    module = rival("criss_cross", 6, spread=0.3)
+def test_one_pass_of_criss_cross_reaches_row_and_column_and_two_passes_reach_all():
+    module = variant("criss_cross", 6, spread=0.3)
     for y, x in ((0, 0), (2, 3)):
         expected = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
         expected[y, :] = expected[:, x] = True
-        assert torch.equal(influenced(module.look_once, y, x), expected)
+        assert torch.equal(influenced(module.attend_once, y, x), expected)
         assert influenced(module, y, x).all()
 
 
-def test_the_same_map_everywhere_collects_from_one_offset_and_distributes_to_it():
-    """The maps' last layer says (1, 2) to every position: one down and two to the right, whatever the features."""
-    module, x = rival("point_wise", 8, scale=1.0), sample(8)
+def test_a_constant_map_collects_from_one_offset_and_distributes_to_it():
+    """The last layer gives every position the offset (1, 2), one down and two to the right, for any features."""
+    module, x = variant("point_wise", 8, scale=1.0), sample(8)
     for branch in (module.collect, module.distribute):
         nn.init.zeros_(branch.predict[2].weight)
         nn.init.zeros_(branch.predict[2].bias)
@@ -180,7 +181,7 @@ def test_the_same_map_everywhere_collects_from_one_offset_and_distributes_to_it(
             branch.predict[2].bias.view(2 * HEIGHT - 1, 2 * WIDTH - 1)[HEIGHT - 1 + 1, WIDTH - 1 + 2] = 100.0
     with torch.no_grad():
         context = module(x) - x
-        for y, z in ((1, 2), (2, 2)):  # where both offsets stay within the frame
+        for y, z in ((1, 2), (2, 2)):  # positions whose offsets are inside the frame
             collected = linear(module.collect.reduce[0], x[0, :, y + 1, z + 2]).clamp(min=0)
             distributed = linear(module.distribute.reduce[0], x[0, :, y - 1, z - 2]).clamp(min=0)
             expected = linear(module.back, torch.cat([collected, distributed]))
@@ -189,19 +190,19 @@ def test_the_same_map_everywhere_collects_from_one_offset_and_distributes_to_it(
         torch.testing.assert_close((module(lower) - lower)[:, :, 2, 2], context[:, :, 1, 2])
 
 
-def test_a_larger_frame_is_pooled_to_the_grid_and_what_comes_out_is_interpolated():
-    module, x = rival("point_wise", 8), sample(8)
+def test_a_larger_frame_is_pooled_to_the_grid_and_the_output_is_interpolated():
+    module, x = variant("point_wise", 8), sample(8)
     large = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     with torch.no_grad():
         small, context = module(x) - x, module(large) - large
-    # an output pixel of twice the size lies a quarter of a cell from its own cell's centre
+    # at twice the size, an output pixel is a quarter of a cell away from the centre of its cell
     inner = (9 * small[:, :, 1, 1] + 3 * small[:, :, 0, 1] + 3 * small[:, :, 1, 0] + small[:, :, 0, 0]) / 16
     torch.testing.assert_close(context[:, :, 2, 2], inner)
     torch.testing.assert_close(context[:, :, 0, 0], small[:, :, 0, 0])
 
 
 def test_a_smaller_frame_fills_the_grid_by_repetition():
-    module, x = rival("point_wise", 8), sample(8, 2, WIDTH)
+    module, x = variant("point_wise", 8), sample(8, 2, WIDTH)
     with torch.no_grad():
         repeated = x.repeat_interleave(2, dim=2)
         context = (module(repeated) - repeated).unflatten(2, (2, 2)).mean(dim=3)
@@ -209,7 +210,7 @@ def test_a_smaller_frame_fills_the_grid_by_repetition():
 
 
 class LargestOutput(TorchDispatchMode):
-    """The largest number of elements that any operation gave."""
+    """Records the largest number of elements in the output of any operation."""
 
     elements = 0
 
@@ -232,7 +233,7 @@ def test_no_matrix_of_all_pairs_is_built(kind, backward):
     assert largest.elements <= height * width * (height + width) < (height * width) ** 2 / 10
 
 
-def test_the_rivals_that_weigh_by_query_and_key_have_scribble_attentions_parameters():
+def test_the_variants_with_query_and_key_have_the_parameters_of_scribble_attention():
     def shapes(module: nn.Module) -> dict:
         return {name: p.shape for name, p in module.named_parameters()}
 

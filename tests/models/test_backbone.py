@@ -1,4 +1,4 @@
-"""The backbone: published names and shapes, strides, frozen statistics, reading a published checkpoint."""
+"""The backbone: published names and shapes, strides, frozen statistics, loading a published checkpoint."""
 
 import hashlib
 
@@ -15,26 +15,26 @@ def norm_entries(name: str, channels: int) -> dict[str, tuple]:
 
 
 def published_entries(depths: tuple[int, ...], has_bottleneck: bool) -> dict[str, tuple]:
-    """Names and shapes of torchvision's state_dict, from the rule by which ResNets are built."""
+    """Names and shapes of torchvision's state_dict, from the construction rule of ResNets."""
     entries = {"conv1.weight": (64, 3, 7, 7)} | norm_entries("bn1", 64)
-    inside = 64
+    in_channels = 64
     for i, depth in enumerate(depths):
         c = 64 * 2**i
-        outside = 4 * c if has_bottleneck else c
+        out_channels = 4 * c if has_bottleneck else c
         for j in range(depth):
             block = f"layer{i + 1}.{j}"
             convolutions = (
-                [(c, inside, 1, 1), (c, c, 3, 3), (outside, c, 1, 1)]
+                [(c, in_channels, 1, 1), (c, c, 3, 3), (out_channels, c, 1, 1)]
                 if has_bottleneck
-                else [(c, inside, 3, 3), (c, c, 3, 3)]
+                else [(c, in_channels, 3, 3), (c, c, 3, 3)]
             )
             for k, shape in enumerate(convolutions, start=1):
                 entries |= {f"{block}.conv{k}.weight": shape} | norm_entries(f"{block}.bn{k}", shape[0])
-            if inside != outside:
-                entries |= {f"{block}.downsample.0.weight": (outside, inside, 1, 1)}
-                entries |= norm_entries(f"{block}.downsample.1", outside)
-            inside = outside
-    return entries | {"fc.weight": (1000, inside), "fc.bias": (1000,)}
+            if in_channels != out_channels:
+                entries |= {f"{block}.downsample.0.weight": (out_channels, in_channels, 1, 1)}
+                entries |= norm_entries(f"{block}.downsample.1", out_channels)
+            in_channels = out_channels
+    return entries | {"fc.weight": (1000, in_channels), "fc.bias": (1000,)}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_names_shapes_and_counts_are_those_of_the_published_networks(
 
 
 @pytest.mark.parametrize(("name", "expansion"), [("resnet18", 1), ("resnet50", 4)])
-def test_features_lie_at_strides_4_8_16_and_layer4_keeps_16(name, expansion):
+def test_features_have_strides_4_8_16_and_layer4_keeps_16(name, expansion):
     backbone = ResNet(BackboneConfig(name=name, width=8, norm="group"))
     trunk = backbone.trunk(torch.rand(1, 3, 64, 96))
     widths = [8 * expansion * 2**i for i in range(4)]
@@ -65,13 +65,13 @@ def test_features_lie_at_strides_4_8_16_and_layer4_keeps_16(name, expansion):
         "s4": (widths[0], 16, 24),
         "s8": (widths[1], 8, 12),
         "deep": (widths[2], 4, 6),
-        "colour": (3, 16, 24),
+        "color": (3, 16, 24),
     }
     assert backbone.layer4(trunk.deep).shape == (1, widths[3], 4, 6)
     assert list(backbone.channels.values()) == widths
 
 
-def test_dilated_layer4_agrees_with_the_strided_one_where_both_look():
+def test_dilated_layer4_equals_the_strided_layer4_at_their_common_positions():
     torch.manual_seed(0)
     layer4 = ResNet(BackboneConfig(name="resnet50", width=8)).layer4.double().eval()
     x = torch.randn(1, 128, 6, 8, dtype=torch.float64)
@@ -83,7 +83,7 @@ def test_dilated_layer4_agrees_with_the_strided_one_where_both_look():
 
 
 @pytest.mark.parametrize("prepare", [lambda b: b, lambda b: b.train(), lambda b: b.eval()])
-def test_frozen_statistics_never_move(prepare):
+def test_frozen_statistics_never_change(prepare):
     backbone = prepare(ResNet(BackboneConfig(name="resnet18", width=8, norm="frozen_batch")))
     before = {k: v.clone() for k, v in backbone.state_dict().items() if "running" in k or "num_batches" in k}
     frames = 3 + 2 * torch.randn(2, 3, 32, 32)
@@ -93,14 +93,14 @@ def test_frozen_statistics_never_move(prepare):
     torch.testing.assert_close(trained.deep, backbone.eval().trunk(frames).deep)
 
 
-def test_freezing_leaves_layer4_alone_to_learn():
+def test_freezing_leaves_only_layer4_trainable():
     backbone = ResNet(BackboneConfig(name="resnet18", width=8, norm="group"))
     backbone.freeze()
-    learning = {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad}
-    assert learning == {"layer4"}
+    trainable = {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad}
+    assert trainable == {"layer4"}
 
 
-def test_a_width_that_group_normalisation_cannot_share_out_is_refused():
+def test_a_width_that_is_not_a_multiple_of_the_normalisation_groups_is_rejected():
     with pytest.raises(ValueError, match=r"width: 12 .*8"):
         ResNet(BackboneConfig(name="resnet18", width=12, norm="group"))
 
@@ -108,8 +108,8 @@ def test_a_width_that_group_normalisation_cannot_share_out_is_refused():
 SMALL = BackboneConfig(name="resnet18", width=8)
 
 
-def published_file(path, drop: str = "none at all") -> str:
-    """Write a random checkpoint with a classifier, as a publisher would; returns its SHA-256."""
+def published_file(path, drop: str = "nothing") -> str:
+    """Write a random checkpoint with a classifier, like a published one; returns its SHA-256."""
     torch.manual_seed(1)
     weights = ResNet(SMALL, num_classes=10).state_dict()
     torch.save({key: value for key, value in weights.items() if drop not in key}, path)
@@ -117,7 +117,7 @@ def published_file(path, drop: str = "none at all") -> str:
 
 
 @pytest.mark.parametrize("digits", [8, 64])
-@pytest.mark.parametrize("drop", ["none at all", "num_batches_tracked"])
+@pytest.mark.parametrize("drop", ["nothing", "num_batches_tracked"])
 def test_a_published_checkpoint_loads_without_its_classifier(tmp_path, digits, drop):
     digest = published_file(tmp_path / "r18.pth", drop)
     torch.manual_seed(2)
@@ -142,27 +142,27 @@ def _not_a_checkpoint(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _not_a_table(path):
+def _not_a_dict(path):
     torch.save([1, 2], path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (_wrong_digest, "SHA-256"),
         (_missing_key, "layer3.0.conv1"),
         (_not_a_checkpoint, "not a checkpoint"),
-        (_not_a_table, "list"),
+        (_not_a_dict, "list"),
         (lambda path: published_file(path)[:6], "hexadecimal"),
     ],
 )
-def test_a_wrong_published_checkpoint_gives_one_line_that_names_the_file(tmp_path, make, says):
+def test_a_wrong_published_checkpoint_raises_one_line_that_names_the_file(tmp_path, make, message):
     path = tmp_path / "r18.pth"
     digest = make(path)
-    with pytest.raises(ValueError, match=says) as caught:
+    with pytest.raises(ValueError, match=message) as error:
         load_published(ResNet(SMALL), path, digest)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_missing_published_checkpoint_is_named(tmp_path):

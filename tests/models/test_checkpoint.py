@@ -1,4 +1,4 @@
-"""Checkpoints: bit-equal round trip, equal bytes, and refusal of everything else in one line."""
+"""Checkpoints: bit-equal round trip, equal bytes, and one line of error for every other file."""
 
 import pickle
 
@@ -17,7 +17,7 @@ def path(tmp_path):
     return tmp_path / "checkpoint.pt"
 
 
-def test_the_weights_come_back_bit_by_bit_in_a_network_that_is_rebuilt_and_evaluates(path):
+def test_loading_rebuilds_the_network_in_evaluation_mode_with_bit_equal_weights(path):
     network, info = load_checkpoint(path)
     expected = make_network().state_dict()
     loaded = network.state_dict()
@@ -27,12 +27,12 @@ def test_the_weights_come_back_bit_by_bit_in_a_network_that_is_rebuilt_and_evalu
     assert not network.training
 
 
-def test_a_checkpoint_without_a_size_says_so(tmp_path):
+def test_the_size_of_a_checkpoint_without_one_is_none(tmp_path):
     save_checkpoint(tmp_path / "c.pt", make_network().state_dict(), TINY_MODEL, {})
     assert load_checkpoint(tmp_path / "c.pt")[1].size is None
 
 
-def test_the_same_weights_give_the_same_bytes_wherever_they_are_written(tmp_path, path):
+def test_the_same_weights_give_the_same_bytes_in_any_folder(tmp_path, path):
     network, _ = load_checkpoint(path)
     for folder in ("a", "elsewhere"):
         save_checkpoint(tmp_path / folder / "checkpoint.pt", network.state_dict(), TINY_MODEL, ABOUT)
@@ -40,18 +40,18 @@ def test_the_same_weights_give_the_same_bytes_wherever_they_are_written(tmp_path
     assert file_digest(path) == file_digest(tmp_path / "a" / "checkpoint.pt")
 
 
-def test_other_weights_have_another_digest(tmp_path, path):
+def test_different_weights_have_different_digests(tmp_path, path):
     save_checkpoint(tmp_path / "other.pt", make_network(1).state_dict(), TINY_MODEL, ABOUT)
     assert file_digest(tmp_path / "other.pt") != file_digest(path)
 
 
-def test_a_frozen_backbone_is_frozen_when_it_comes_back(tmp_path):
+def test_a_frozen_backbone_is_frozen_after_loading(tmp_path):
     model = TINY_MODEL.model_copy(update={"backbone": TINY_MODEL.backbone.model_copy(update={"frozen": True})})
     before = make_network(backbone=model.backbone)
     save_checkpoint(tmp_path / "c.pt", before.state_dict(), model, {})
     after, _ = load_checkpoint(tmp_path / "c.pt")
-    learning = [[n for n, p in net.named_parameters() if p.requires_grad] for net in (before, after)]
-    assert learning[0] == learning[1]
+    trainable = [[n for n, p in net.named_parameters() if p.requires_grad] for net in (before, after)]
+    assert trainable[0] == trainable[1]
 
 
 def _garbage(path):
@@ -74,13 +74,13 @@ def _changed(**parts):
     return change
 
 
-def _one_weight_less(path):
+def _missing_weight(path):
     content = torch.load(path, weights_only=True)
     content["weights"].pop("appearance.rho")
     torch.save(content, path)
 
 
-def _one_weight_of_another_shape(path):
+def _weight_of_wrong_shape(path):
     content = torch.load(path, weights_only=True)
     content["weights"]["appearance.rho"] = torch.zeros(2, 2)
     torch.save(content, path)
@@ -111,38 +111,38 @@ def _impossible_width(path):
         _changed(weights=3),
         _changed(weights={}),
         _changed(about=None),
-        _changed(model={"unheard_of": 1}),
+        _changed(model={"unknown_key": 1}),
         _changed(model=None),
-        _one_weight_less,
-        _one_weight_of_another_shape,
+        _missing_weight,
+        _weight_of_wrong_shape,
         _other_parameters,
         _impossible_width,
     ],
 )
-def test_any_other_file_is_refused_in_one_line_that_names_it(path, tamper):
+def test_any_other_file_raises_one_line_that_names_it(path, tamper):
     tamper(path)
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: ") as caught:
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: ") as error:
         load_checkpoint(path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 class _Code:
-    def __init__(self, mark):
-        self.mark = mark
+    def __init__(self, marker):
+        self.marker = marker
 
     def __reduce__(self):
-        return (open, (str(self.mark), "w"))
+        return (open, (str(self.marker), "w"))
 
 
-def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path):
-    mark = tmp_path / "it-ran"
-    bad = {"format": "ssvos-checkpoint-1", "about": _Code(mark)}
+def test_a_pickle_with_code_is_rejected_and_does_not_run(tmp_path):
+    marker = tmp_path / "code-ran"
+    bad = {"format": "ssvos-checkpoint-1", "about": _Code(marker)}
     torch.save(bad, tmp_path / "bad.pt")
     (tmp_path / "worse.pt").write_bytes(pickle.dumps(bad, protocol=2))
     for name in ("bad.pt", "worse.pt"):
         with pytest.raises(ValueError, match=name):
             load_checkpoint(tmp_path / name)
-    assert not mark.exists()
+    assert not marker.exists()
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):

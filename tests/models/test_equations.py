@@ -1,5 +1,5 @@
-"""Eqs. 1, 2 and 7 with full normal densities, the labels of Eqs. 3 and 8 at stride 16, and what moves the state of
-Eqs. 5 and 6 from frame to frame."""
+"""Eqs. 1, 2 and 7 with full normal densities, the labels of Eqs. 3 and 8 at stride 16, and the predictions that update
+the state of Eqs. 5 and 6."""
 
 import math
 
@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 
 from ssvos.config import AppearanceConfig
 from ssvos.models.appearance import NUM_COMPONENTS, Appearance, Gaussians, log_scores
-from ssvos.models.network import cell_shares, cells_with_stroke
+from ssvos.models.grid import cell_shares, cells_with_stroke
 
 OBJECTS, CHANNELS, HEIGHT, WIDTH = 2, 5, 3, 4
 PRIOR = 1 / NUM_COMPONENTS
@@ -26,14 +26,14 @@ def random_case(seed: int = 0) -> tuple[torch.Tensor, Gaussians]:
 
 def densities(features: torch.Tensor, gaussians: Gaussians) -> torch.Tensor:
     """Eq. 2, one position and component at a time: N(x | mean, diag(variance)), (N, 4, h, w)."""
-    found = torch.empty(OBJECTS, NUM_COMPONENTS, HEIGHT, WIDTH, dtype=torch.float64)
+    density = torch.empty(OBJECTS, NUM_COMPONENTS, HEIGHT, WIDTH, dtype=torch.float64)
     for n in range(OBJECTS):
         for k in range(NUM_COMPONENTS):
             normal = multivariate_normal(gaussians.mean[n, k].numpy(), torch.diag(gaussians.variance[n, k]).numpy())
             for y in range(HEIGHT):
                 for x in range(WIDTH):
-                    found[n, k, y, x] = normal.pdf(features[n, :, y, x].numpy())
-    return found
+                    density[n, k, y, x] = normal.pdf(features[n, :, y, x].numpy())
+    return density
 
 
 def scored(output: str, features: torch.Tensor, gaussians: Gaussians) -> torch.Tensor:
@@ -43,7 +43,7 @@ def scored(output: str, features: torch.Tensor, gaussians: Gaussians) -> torch.T
 
 def test_scores_are_the_logarithms_of_the_normal_densities_of_equation_2():
     features, gaussians = random_case()
-    constant = 0.5 * CHANNELS * math.log(2 * math.pi)  # the same for every component: it tells none apart
+    constant = 0.5 * CHANNELS * math.log(2 * math.pi)  # the same for every component
     expected = densities(features, gaussians).log() + constant
     torch.testing.assert_close(scored("log_scores", features, gaussians), expected)
 
@@ -67,7 +67,7 @@ def test_posteriors_are_bayes_rule_of_equation_7_with_a_uniform_prior():
 
 @pytest.mark.parametrize("density", [0.002, 0.01, 0.3])
 def test_labels_at_stride_16_equal_a_slow_count_of_every_cells_pixels(density):
-    """Of foreground strokes of one pixel each, which sampling a pixel a cell would miss, and background beside them."""
+    """With foreground strokes of single pixels, which sampling one pixel per cell would miss, and background."""
     drawn = torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(2))
     scribble = torch.full(drawn.shape, 255, dtype=torch.uint8)
     scribble[drawn < density], scribble[drawn > 1 - density] = 1, 0
@@ -82,8 +82,8 @@ def test_labels_at_stride_16_equal_a_slow_count_of_every_cells_pixels(density):
                 assert bool(has_stroke[n, row, column]) == (1 in cell)
 
 
-def of_every_cell(probs: torch.Tensor, cell: int = 16) -> torch.Tensor:
-    """The mean of (N, 2, H, W) over every cell of 16 x 16 pixels."""
+def cell_means(probs: torch.Tensor, cell: int = 16) -> torch.Tensor:
+    """Means of (N, 2, H, W) over the cells of 16 x 16 pixels."""
     rows = [
         torch.stack([patch.mean(dim=(2, 3)) for patch in row.split(cell, dim=3)], dim=2)
         for row in probs.split(cell, dim=2)
@@ -92,16 +92,16 @@ def of_every_cell(probs: torch.Tensor, cell: int = 16) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["coarse", "fine"])
-def test_the_networks_own_prediction_moves_the_state_on_every_frame(kind, monkeypatch):
-    """Also on the first frame, of which a scribble is known: its labels must not stand in for the prediction."""
-    network, given = make_network(state=kind), []
+def test_the_networks_own_prediction_updates_the_state_on_every_frame(kind, monkeypatch):
+    """Also on the first frame, where the labels of its scribble must not replace the prediction."""
+    network, recorded = make_network(state=kind), []
     update = network.appearance.update
 
-    def recorded(gaussians, features, labels):
-        given.append(labels)
+    def record(gaussians, features, labels):
+        recorded.append(labels)
         return update(gaussians, features, labels)
 
-    monkeypatch.setattr(network.appearance, "update", recorded)
+    monkeypatch.setattr(network.appearance, "update", record)
     frames = torch.rand(1, 3, 3, 48, 64, generator=torch.Generator().manual_seed(1))
     scribble = torch.full((1, 48, 64), 255, dtype=torch.uint8)
     scribble[:, 4:6, 3:40], scribble[:, -6:-4] = 1, 0
@@ -109,14 +109,14 @@ def test_the_networks_own_prediction_moves_the_state_on_every_frame(kind, monkey
         state = network.begin(network.encode(frames[:, 0]), scribble)
         for t in range(3):
             fine, coarse, state = network.step(network.encode(frames[:, t]), state)
-            predicted = coarse.softmax(dim=1) if kind == "coarse" else of_every_cell(fine.softmax(dim=1))
-            torch.testing.assert_close(given[t], predicted)
+            predicted = coarse.softmax(dim=1) if kind == "coarse" else cell_means(fine.softmax(dim=1))
+            torch.testing.assert_close(recorded[t], predicted)
             torch.testing.assert_close(state.mask, predicted)
         prediction = network(frames, scribble)
-    for t, labels in enumerate(given[3:]):
+    for t, labels in enumerate(recorded[3:]):
         if kind == "coarse":
             predicted = prediction.coarse_logits[:, t].softmax(dim=1)
         else:
-            predicted = of_every_cell(prediction.logits[:, t].softmax(dim=1))
+            predicted = cell_means(prediction.logits[:, t].softmax(dim=1))
         torch.testing.assert_close(labels, predicted)
-    assert len(given) == 6
+    assert len(recorded) == 6

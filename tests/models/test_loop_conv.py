@@ -1,4 +1,4 @@
-"""Convolutions of a loop: gradients taken once for all steps are those taken step by step."""
+"""Convolutions of a loop: gradients computed once for all steps equal those computed step by step."""
 
 import pytest
 import torch
@@ -30,24 +30,24 @@ def make_convs() -> list[LoopConv]:
     return [LoopConv(3, 5, 3, 1, 2, 2).double(), LoopConv(5, 3, 3, 1, 1).double()]
 
 
-def test_gradients_of_a_recurrence_are_those_taken_step_by_step():
+def test_gradients_of_a_recurrence_equal_those_computed_step_by_step():
     convs, x = make_convs(), torch.randn(2, 3, 6, 7, dtype=torch.float64)
-    for found, expected in zip(gradients(convs, x, True), gradients(convs, x, False), strict=True):
+    for gradient, expected in zip(gradients(convs, x, True), gradients(convs, x, False), strict=True):
         assert expected.abs().max() > 1e-3
-        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+        torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=1e-12)
 
 
-def test_steps_that_give_no_loss_have_no_share():
+def test_steps_that_the_loss_does_not_use_add_nothing_to_the_gradient():
     (conv, _), x = make_convs(), torch.randn(1, 3, 4, 4, dtype=torch.float64)
     with unrolled([conv], 3, like=x):
         outputs = [conv(x * k) for k in (1, 2, 3)]
-    found = torch.autograd.grad(outputs[1].sum(), list(conv.parameters()))
+    gradient = torch.autograd.grad(outputs[1].sum(), list(conv.parameters()))
     expected = torch.autograd.grad(conv(x * 2).sum(), list(conv.parameters()))
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(gradient, expected, strict=True):
         torch.testing.assert_close(a, b)
 
 
-def test_without_gradients_and_after_an_error_it_is_a_convolution_like_any_other():
+def test_without_gradients_and_after_an_error_it_is_a_plain_convolution():
     (conv, _), x = make_convs(), torch.randn(1, 3, 4, 4, dtype=torch.float64)
     with torch.no_grad(), unrolled([conv], 1, like=x):
         assert "steps" not in vars(conv)
@@ -57,7 +57,7 @@ def test_without_gradients_and_after_an_error_it_is_a_convolution_like_any_other
     torch.testing.assert_close(conv(x), torch.nn.functional.conv2d(x, conv.weight, conv.bias, 1, 2, 2))
 
 
-def test_in_mixed_precision_weights_keep_gradients_of_their_own():
+def test_in_mixed_precision_weight_gradients_stay_in_single_precision():
     convs = [conv.float() for conv in make_convs()]
     x = torch.randn(2, 3, 6, 7)
     with torch.autocast("cpu", torch.bfloat16), unrolled(convs, STEPS, like=x.bfloat16()):

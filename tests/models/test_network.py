@@ -1,4 +1,4 @@
-"""The network: labels at stride 16, one step shared by clips and streams, objects as a batch dimension."""
+"""The network: clips equal single steps, objects are a batch dimension, gradients and compilation."""
 
 import pytest
 import torch
@@ -6,58 +6,40 @@ from conftest import TINY_MODEL, make_network
 
 from ssvos.config import AttentionConfig, MemoryConfig
 from ssvos.models.backbone import Trunk
-from ssvos.models.network import Network, cell_shares, cells_with_stroke, upsample_coarse
+from ssvos.models.grid import cells_with_stroke
+from ssvos.models.network import Network
 
 
-def empty(height: int, width: int, count: int = 1) -> torch.Tensor:
+def unlabelled(height: int, width: int, count: int = 1) -> torch.Tensor:
     return torch.full((count, height, width), 255, dtype=torch.uint8)
 
 
 def scribbles(height: int, width: int, count: int) -> torch.Tensor:
-    """Binary scribbles with a horizontal stroke of their own each, and a common stroke of background."""
-    made = empty(height, width, count)
-    made[:, -6:-4] = 0
+    """Binary scribbles, each with its own horizontal stroke, and a common background stroke."""
+    result = unlabelled(height, width, count)
+    result[:, -6:-4] = 0
     for k in range(count):
         row = 4 + 9 * k
-        made[k, row : row + 2, 3 + 8 * k : 30 + 8 * k] = 1
-    return made
+        result[k, row : row + 2, 3 + 8 * k : 30 + 8 * k] = 1
+    return result
 
 
 def clip(height: int, width: int, length: int = 3, batch: int = 1) -> torch.Tensor:
     return torch.rand(batch, length, 3, height, width, generator=torch.Generator().manual_seed(height + batch))
 
 
-def stepwise(network: Network, frames: torch.Tensor, scribble: torch.Tensor, owner=None):
-    """One step after the other, as inference does; logits (N, T, 2, H, W) and coarse logits."""
+def stepwise(network: Network, frames: torch.Tensor, scribble: torch.Tensor, image_idx=None):
+    """One step per frame, as in inference; logits (N, T, 2, H, W) and coarse logits."""
     height, width = frames.shape[-2:]
     state, fine, coarse = None, [], []
     for t in range(frames.shape[1]):
         trunk = network.encode(frames[:, t])
         if state is None:
-            state = network.begin(trunk, scribble, owner)
-        logits, rough, state = network.step(trunk, state)
+            state = network.begin(trunk, scribble, image_idx)
+        logits, coarse_logits, state = network.step(trunk, state)
         fine.append(logits[..., :height, :width])
-        coarse.append(rough)
+        coarse.append(coarse_logits)
     return torch.stack(fine, 1), torch.stack(coarse, 1)
-
-
-def test_cell_shares_are_those_among_the_labelled_pixels():
-    scribble = empty(32, 32)
-    scribble[0, 0, :3], scribble[0, 1, 0] = 1, 0  # three to one
-    scribble[0, 20, 20] = 0
-    shares = cell_shares(scribble)[0]
-    expected = torch.zeros(2, 2, 2)
-    expected[:, 0, 0] = torch.tensor([0.25, 0.75])
-    expected[0, 1, 1] = 1.0
-    torch.testing.assert_close(shares, expected)
-
-
-def test_a_stroke_of_two_pixels_survives_to_stride_16_and_background_does_not_count():
-    scribble = empty(32, 48)
-    scribble[0, 15:17, 40] = 1  # one pixel above, one below the border of two cells
-    scribble[0, 5, :10] = 0
-    assert cells_with_stroke(scribble)[0].tolist() == [[False, False, True], [False, False, True]]
-    assert not cells_with_stroke(empty(32, 48)).any()
 
 
 KINDS = [
@@ -92,7 +74,7 @@ def test_a_clip_equals_its_frames_one_by_one(size, state, attention, stride):
 
 
 @pytest.mark.parametrize("attention", [kind for kind in KINDS if kind.get("keys") != "shared"])
-def test_objects_of_one_image_side_by_side_equal_each_alone(attention):
+def test_several_objects_of_one_image_equal_each_object_alone(attention):
     network = make_network(attention=AttentionConfig(**attention))
     frames, scribble = clip(48, 64), scribbles(48, 64, 3)
     with torch.no_grad():
@@ -103,18 +85,18 @@ def test_objects_of_one_image_side_by_side_equal_each_alone(attention):
     assert not torch.allclose(together[0], together[1], atol=1e-3)
 
 
-def test_owner_says_which_image_an_object_is_on():
+def test_image_idx_assigns_objects_to_images():
     network = make_network()
     frames, scribble = clip(48, 64, batch=2), scribbles(48, 64, 3)
-    owner = torch.tensor([1, 0, 1])
+    image_idx = torch.tensor([1, 0, 1])
     with torch.no_grad():
-        mixed, _ = stepwise(network, frames, scribble, owner)
-        for k, image in enumerate(owner.tolist()):
+        mixed, _ = stepwise(network, frames, scribble, image_idx)
+        for k, image in enumerate(image_idx.tolist()):
             alone, _ = stepwise(network, frames[image : image + 1], scribble[k : k + 1])
             torch.testing.assert_close(mixed[k : k + 1], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_shared_keys_equal_per_object_keys_for_one_object_only():
+def test_shared_keys_equal_per_object_keys_only_for_a_single_object():
     frames, scribble = clip(48, 64), scribbles(48, 64, 2)
     shared, own = (make_network(attention=AttentionConfig(keys=k)).eval() for k in ("shared", "per_object"))
     with torch.no_grad():
@@ -125,27 +107,27 @@ def test_shared_keys_equal_per_object_keys_for_one_object_only():
         )
 
 
-def test_shared_keys_let_objects_of_an_image_share_their_features():
+def test_with_shared_keys_the_objects_of_an_image_share_their_features():
     network = make_network(attention=AttentionConfig(keys="shared"))
-    trunk, owner = network.encode(clip(48, 64)[:, 0]), torch.zeros(2, dtype=torch.int64)
-    state = network.begin(trunk, scribbles(48, 64, 2), owner)
-    assert len(network.describe(trunk, owner, state.strokes)) == 1
+    trunk, image_idx = network.encode(clip(48, 64)[:, 0]), torch.zeros(2, dtype=torch.int64)
+    state = network.begin(trunk, scribbles(48, 64, 2), image_idx)
+    assert len(network.attend(trunk, image_idx, state.strokes)) == 1
 
 
-def test_the_previous_frames_confident_cells_are_attended_to_and_without_any_nothing_is():
+def test_attention_to_the_previous_frame_uses_its_confident_cells_and_without_any_is_the_identity():
     frames, scribble = clip(48, 64), scribbles(48, 64, 1)
     with torch.no_grad():
-        middle = float(stepwise(make_network(), frames, scribble)[1][:, 0].softmax(dim=1)[:, 1].median())
-        network = make_network(attention=AttentionConfig(source="previous", confident=middle))
+        median = float(stepwise(make_network(), frames, scribble)[1][:, 0].softmax(dim=1)[:, 1].median())
+        network = make_network(attention=AttentionConfig(source="previous", confident=median))
         trunks = [network.encode(frames[:, t]) for t in range(2)]
         _, _, state = network.step(trunks[0], network.begin(trunks[0], scribble))
-        sure = state.mask[0, 1].flatten() >= middle
-        assert 0 < sure.sum() < sure.numel()
-        kept = state.strokes.features[state.strokes.is_stroke]
-        torch.testing.assert_close(kept, trunks[0].deep[0].flatten(1).T[sure])
-        nothing = state._replace(strokes=state.strokes._replace(is_stroke=torch.zeros_like(state.strokes.is_stroke)))
-        assert torch.equal(network.describe(trunks[1], None, nothing.strokes), last_layer(network, trunks[1]))
-        assert not torch.equal(network.describe(trunks[1], None, state.strokes), last_layer(network, trunks[1]))
+        confident = state.mask[0, 1].flatten() >= median
+        assert 0 < confident.sum() < confident.numel()
+        attended = state.strokes.features[state.strokes.is_stroke]
+        torch.testing.assert_close(attended, trunks[0].deep[0].flatten(1).T[confident])
+        without = state._replace(strokes=state.strokes._replace(is_stroke=torch.zeros_like(state.strokes.is_stroke)))
+        assert torch.equal(network.attend(trunks[1], None, without.strokes), last_layer(network, trunks[1]))
+        assert not torch.equal(network.attend(trunks[1], None, state.strokes), last_layer(network, trunks[1]))
 
 
 SHALLOW = TINY_MODEL.appearance.model_copy(update={"shallow": 6})
@@ -153,7 +135,7 @@ SHALLOW = TINY_MODEL.appearance.model_copy(update={"shallow": 6})
 
 @pytest.mark.parametrize("state", ["coarse", "fine"])
 @pytest.mark.parametrize("stride", [16, 8])
-def test_with_shallow_appearance_a_clip_equals_its_frames_and_objects_side_by_side_each_alone(state, stride):
+def test_with_shallow_appearance_a_clip_of_one_object_equals_steps_of_several_objects(state, stride):
     network = make_network(state=state, appearance=SHALLOW, backbone=at_stride(stride))
     frames, scribble = clip(45, 59), scribbles(45, 59, 3)
     with torch.no_grad():
@@ -163,8 +145,8 @@ def test_with_shallow_appearance_a_clip_equals_its_frames_and_objects_side_by_si
             torch.testing.assert_close(together[k : k + 1], whole, atol=1e-5, rtol=1e-5)
 
 
-def test_shallow_appearance_is_of_colours_and_follows_the_object():
-    """Its scores change with the colours that the object had on the frame before, and reach both masks."""
+def test_all_parameters_of_the_shallow_appearance_model_get_a_gradient_from_both_masks():
+    """Its scores influence the coarse and the fine mask."""
     network = make_network(appearance=SHALLOW)
     frames = clip(48, 64).requires_grad_()
     prediction = network(frames, scribbles(48, 64, 1))
@@ -176,8 +158,8 @@ def test_shallow_appearance_is_of_colours_and_follows_the_object():
     assert {name.split(".")[0] for name in names} == {"shallow_appearance", "upsampling"}
 
 
-def remembering(frames: int = 2, **changes) -> Network:
-    """With a memory; its untrained masks, all near 0.5, count as sure."""
+def network_with_memory(frames: int = 2, **changes) -> Network:
+    """A network with a memory for which its untrained masks, all near 0.5, are confident."""
     return make_network(memory=MemoryConfig(channels=6, frames=frames, confident=0.0), **changes)
 
 
@@ -185,7 +167,7 @@ def remembering(frames: int = 2, **changes) -> Network:
 @pytest.mark.parametrize("frames", [0, 2])
 @pytest.mark.parametrize("attention", [{}, {"keys": "shared"}, {"source": "previous", "confident": 0.5}])
 def test_with_a_memory_a_clip_equals_its_frames_one_by_one(state, frames, attention):
-    network = remembering(frames, state=state, attention=AttentionConfig(**attention), backbone=at_stride(8))
+    network = network_with_memory(frames, state=state, attention=AttentionConfig(**attention), backbone=at_stride(8))
     images, scribble = clip(45, 59, length=4, batch=2), scribbles(45, 59, 2)
     with torch.no_grad():
         whole = network(images, scribble)
@@ -195,41 +177,44 @@ def test_with_a_memory_a_clip_equals_its_frames_one_by_one(state, frames, attent
 
 
 @pytest.mark.parametrize("keys", ["per_object", "shared"])
-def test_with_a_memory_owner_says_which_image_an_object_is_on(keys):
-    network = remembering(attention=AttentionConfig(keys=keys))
+def test_with_a_memory_image_idx_assigns_objects_to_images(keys):
+    network = network_with_memory(attention=AttentionConfig(keys=keys))
     frames, scribble = clip(48, 64, batch=2), scribbles(48, 64, 3)
-    owner = torch.tensor([1, 0, 1])
+    image_idx = torch.tensor([1, 0, 1])
     with torch.no_grad():
-        mixed, _ = stepwise(network, frames, scribble, owner)
+        mixed, _ = stepwise(network, frames, scribble, image_idx)
         for image in range(2):
-            here = owner == image
+            on_image = image_idx == image
             alone, _ = stepwise(
-                network, frames[image : image + 1], scribble[here], torch.zeros(int(here.sum()), dtype=torch.int64)
+                network,
+                frames[image : image + 1],
+                scribble[on_image],
+                torch.zeros(int(on_image.sum()), dtype=torch.int64),
             )
-            torch.testing.assert_close(mixed[here], alone, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(mixed[on_image], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_memory_that_is_kept_goes_on_where_it_was():
-    """As exact as if the video had not been left: with a state that was written and read again."""
-    network = remembering()
+def test_a_copied_memory_state_continues_with_identical_results():
+    """Bit-equal to a video without interruption, after the state is copied."""
+    network = network_with_memory()
     frames, scribble = clip(48, 64, length=5), scribbles(48, 64, 1)
     with torch.no_grad():
-        state, given = network.begin(network.encode(frames[:, 0]), scribble), []
+        state, outputs = network.begin(network.encode(frames[:, 0]), scribble), []
         for t in range(5):
             if t == 3:
-                remembered = type(state.remembered)(*(type(c)(*(x.clone() for x in c)) for c in state.remembered))
-                state = state._replace(mask=state.mask.clone(), remembered=remembered)
+                memory = type(state.memory)(*(type(c)(*(x.clone() for x in c)) for c in state.memory))
+                state = state._replace(mask=state.mask.clone(), memory=memory)
             logits, _, state = network.step(network.encode(frames[:, t]), state)
-            given.append(logits)
-        torch.testing.assert_close(torch.stack(given, 1), stepwise(network, frames, scribble)[0], atol=0, rtol=0)
-        sizes = [tuple(x.shape) for cells in state.remembered for x in cells]
+            outputs.append(logits)
+        torch.testing.assert_close(torch.stack(outputs, 1), stepwise(network, frames, scribble)[0], atol=0, rtol=0)
+        sizes = [tuple(x.shape) for cells in state.memory for x in cells]
         _, _, later = network.step(network.encode(frames[:, 0]), state)
-    assert sizes == [tuple(x.shape) for cells in later.remembered for x in cells]
+    assert sizes == [tuple(x.shape) for cells in later.memory for x in cells]
 
 
-def test_without_a_memory_there_is_none_and_with_one_all_of_it_is_trained():
-    """The last frame alone: its gradient comes to the memory's keys of all frames before."""
-    without, network = make_network(), remembering()
+def test_only_a_network_with_a_memory_has_its_parameters_and_all_of_them_are_trained():
+    """The loss of the last frame alone has a gradient for the keys of all previous frames."""
+    without, network = make_network(), network_with_memory()
     names = network.state_dict().keys() - without.state_dict().keys()
     assert names == {"memory.project.weight", "memory.project.bias", "memory.sharpness"}
     assert network.fusion.join.in_channels == without.fusion.join.in_channels + 8
@@ -239,8 +224,8 @@ def test_without_a_memory_there_is_none_and_with_one_all_of_it_is_trained():
 
 
 def test_the_memory_carries_gradients_to_earlier_frames():
-    """With the previous mask and the Gaussians' update off, frame 1 reaches frame 2 by the memory alone."""
-    network = remembering(1, appearance=TINY_MODEL.appearance.model_copy(update={"update_rate": 0.0}))
+    """Without the previous mask and the update of the Gaussians, frame 1 influences frame 2 only through the memory."""
+    network = network_with_memory(1, appearance=TINY_MODEL.appearance.model_copy(update={"update_rate": 0.0}))
     with torch.no_grad():
         network.propagation.reduce.weight[:, -4:-2] = 0
     frames = clip(48, 64).requires_grad_()
@@ -252,7 +237,7 @@ def last_layer(network: Network, trunk: Trunk) -> torch.Tensor:
     return network.backbone.layer4(trunk.deep)
 
 
-def test_at_stride_8_the_coarse_mask_has_four_times_the_cells_and_a_stroke_fewer_pixels():
+def test_at_stride_8_the_coarse_mask_has_four_times_the_cells_and_strokes_are_finer():
     network = make_network(backbone=at_stride(8))
     assert network(clip(48, 64), scribbles(48, 64, 1)).coarse_logits.shape[-2:] == (6, 8)
     assert cells_with_stroke(scribbles(48, 64, 1), 8).sum() < cells_with_stroke(scribbles(48, 64, 1), 16).sum() * 4
@@ -262,10 +247,10 @@ def test_at_stride_8_the_coarse_mask_has_four_times_the_cells_and_a_stroke_fewer
     )
 
 
-def test_padding_counts_as_unlabelled():
+def test_the_padding_of_a_scribble_is_unlabelled():
     network = make_network()
     frames, scribble = clip(45, 59), scribbles(45, 59, 1)
-    padded = empty(48, 64)
+    padded = unlabelled(48, 64)
     padded[:, :45, :59] = scribble
     trunk = network.encode(frames[:, 0])
     odd, even = network.begin(trunk, scribble), network.begin(trunk, padded)
@@ -292,7 +277,7 @@ def test_clips_of_a_batch_do_not_influence_each_other():
         torch.testing.assert_close(both[1:], network(frames[1:], scribble[1:]).logits, atol=1e-5, rtol=1e-5)
 
 
-def test_the_future_does_not_influence_the_past_but_the_past_the_future():
+def test_a_frame_influences_later_frames_and_not_earlier_ones():
     network = make_network()
     frames, scribble = clip(48, 64, length=4), scribbles(48, 64, 1)
     changed = frames.clone()
@@ -305,7 +290,7 @@ def test_the_future_does_not_influence_the_past_but_the_past_the_future():
 
 @pytest.mark.parametrize("carrier", ["mask", "appearance"])
 def test_gradients_flow_through_the_recurrence_to_earlier_frames(carrier):
-    """Frame 1 reaches frame 2 by the previous mask and by the Gaussians: each with the other off."""
+    """Frame 1 influences frame 2 through the previous mask and through the Gaussians: each without the other."""
     appearance = TINY_MODEL.appearance
     if carrier == "mask":
         appearance = appearance.model_copy(update={"update_rate": 0.0})
@@ -321,7 +306,7 @@ def test_gradients_flow_through_the_recurrence_to_earlier_frames(carrier):
 @pytest.mark.parametrize("confident", [0.0, 1.0])
 @pytest.mark.parametrize("channels", [0, 6])
 @pytest.mark.parametrize("label", [0, 1, 255])
-def test_a_scribble_of_one_label_alone_gives_finite_predictions_and_gradients(label, channels, confident):
+def test_a_scribble_with_only_one_label_gives_finite_predictions_and_gradients(label, channels, confident):
     network = make_network(memory=MemoryConfig(channels=channels, confident=confident))
     scribble = torch.full((1, 48, 64), label, dtype=torch.uint8)
     prediction = network(clip(48, 64), scribble)
@@ -330,7 +315,7 @@ def test_a_scribble_of_one_label_alone_gives_finite_predictions_and_gradients(la
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
-def test_attention_at_scale_zero_is_no_attention():
+def test_attention_with_scale_zero_equals_no_attention():
     with_attention, without = make_network(), make_network(attention=AttentionConfig(kind="none"))
     torch.nn.init.zeros_(with_attention.attention.scale)
     without.load_state_dict({k: v for k, v in with_attention.state_dict().items() if not k.startswith("attention.")})
@@ -339,29 +324,21 @@ def test_attention_at_scale_zero_is_no_attention():
         torch.testing.assert_close(with_attention(frames, scribble).logits, without(frames, scribble).logits)
 
 
-def test_coarse_logits_come_to_full_size_with_their_padding_cut_off():
-    rough = torch.zeros(1, 2, 3, 4)
-    rough[:, 1] = 2.0
-    full = upsample_coarse(rough, 45, 59)
-    assert upsample_coarse(torch.zeros(1, 2, 6, 8), 45, 59).shape == full.shape == (1, 2, 45, 59)
-    assert torch.equal(full[:, 1], torch.full((1, 45, 59), 2.0)) and not full[:, 0].any()
-
-
-def test_the_seed_alone_decides_the_random_weights():
+def test_the_random_weights_depend_only_on_the_seed():
     first, again, other = (make_network(seed).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(value, again[key]) for key, value in first.items())
     assert any(not torch.equal(value, other[key]) for key, value in first.items())
 
 
-def test_a_frozen_backbone_trains_layer4_and_all_after_it():
+def test_a_frozen_backbone_still_trains_layer4_and_the_heads():
     backbone = TINY_MODEL.backbone.model_copy(update={"frozen": True})
     network = make_network(backbone=backbone)
     network(clip(48, 64), scribbles(48, 64, 1)).logits.square().sum().backward()
-    still = {n.split(".")[1] for n, p in network.named_parameters() if p.grad is None}
-    assert still == {"conv1", "bn1", "layer1", "layer2", "layer3"}
+    frozen = {n.split(".")[1] for n, p in network.named_parameters() if p.grad is None}
+    assert frozen == {"conv1", "bn1", "layer1", "layer2", "layer3"}
 
 
-def test_encode_gives_what_all_objects_share():
+def test_encode_returns_backbone_features_at_strides_4_8_16_and_the_frame_at_stride_4():
     trunk = make_network().encode(clip(45, 59)[:, 0])
     assert isinstance(trunk, Trunk)
     assert [tuple(f.shape[-2:]) for f in trunk] == [(12, 16), (6, 8), (3, 4), (12, 16)]
@@ -370,7 +347,7 @@ def test_encode_gives_what_all_objects_share():
 @pytest.mark.parametrize("channels", [0, 6])
 @pytest.mark.parametrize("attention", [{}, {"source": "previous"}, {"kind": "criss_cross"}])
 def test_a_compiled_step_is_one_graph_for_all_frames(attention, channels):
-    """`fullgraph` makes a graph break an error; a second frame of the same video must not compile anything again."""
+    """`fullgraph` makes a graph break an error; later frames of the same video must not compile again."""
     torch._dynamo.reset()
     graphs = []
     network = make_network(attention=AttentionConfig(**attention), memory=MemoryConfig(channels=channels)).eval()
@@ -378,16 +355,16 @@ def test_a_compiled_step_is_one_graph_for_all_frames(attention, channels):
     frames, both = clip(48, 64, length=4), torch.zeros(2, dtype=torch.int64)
     with torch.no_grad():
         state = network.begin(network.encode(frames[:, 0]), scribbles(48, 64, 2), both)
-        numbers = []
+        num_graphs = []
         for t in range(4):
             _, _, state = step(network.encode(frames[:, t]), state)
-            numbers.append(len(graphs))
-    # with the previous frame's cells the first frame alone has its strokes' shape
-    assert numbers == ([1, 2, 2, 2] if attention.get("source") == "previous" else [1, 1, 1, 1])
+            num_graphs.append(len(graphs))
+    # with attention to the previous frame, the strokes of the first frame have a shape of their own
+    assert num_graphs == ([1, 2, 2, 2] if attention.get("source") == "previous" else [1, 1, 1, 1])
 
 
 @pytest.mark.parametrize("channels", [0, 6])
-def test_a_compiled_clip_is_one_graph_whatever_its_strokes(channels):
+def test_a_compiled_clip_is_one_graph_for_any_strokes(channels):
     torch._dynamo.reset()
     graphs = []
     network = make_network(memory=MemoryConfig(channels=channels))
@@ -395,23 +372,23 @@ def test_a_compiled_clip_is_one_graph_whatever_its_strokes(channels):
     short = scribbles(48, 64, 1)
     short[short == 1], short[:, 20, 20:24] = 255, 1
     for scribble in (scribbles(48, 64, 1), short):
-        found = compiled(clip(48, 64), scribble).logits
-        torch.testing.assert_close(found, network(clip(48, 64), scribble).logits, atol=1e-5, rtol=1e-5)
+        logits = compiled(clip(48, 64), scribble).logits
+        torch.testing.assert_close(logits, network(clip(48, 64), scribble).logits, atol=1e-5, rtol=1e-5)
     assert len(graphs) == 1
 
 
 @pytest.mark.parametrize("shallow", [0, 6])
 @pytest.mark.parametrize("channels", [0, 6])
-def test_in_bfloat16_the_gaussians_stay_exact_and_the_masks_close(shallow, channels):
+def test_in_bfloat16_the_gaussians_stay_in_single_precision_and_the_masks_are_close(shallow, channels):
     appearance = TINY_MODEL.appearance.model_copy(update={"shallow": shallow})
     network = make_network(appearance=appearance, memory=MemoryConfig(channels=channels, confident=0.0))
     frames, scribble = clip(48, 64), scribbles(48, 64, 1)
     exact = network(frames, scribble).logits
     with torch.autocast("cpu", torch.bfloat16):
-        found = network(frames, scribble).logits
+        logits = network(frames, scribble).logits
         state = network.begin(network.encode(frames[:, 0]), scribble)
-    assert found.dtype == torch.bfloat16 and state.gaussians.variance.dtype == torch.float32
-    difference = (found.float().softmax(dim=2) - exact.softmax(dim=2)).abs()
+    assert logits.dtype == torch.bfloat16 and state.gaussians.variance.dtype == torch.float32
+    difference = (logits.float().softmax(dim=2) - exact.softmax(dim=2)).abs()
     assert 0 < difference.max() < 0.1
-    found.float().square().mean().backward()
+    logits.float().square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)

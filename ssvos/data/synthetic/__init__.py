@@ -1,1 +1,1 @@
-"""Rendered clips with true masks."""
+"""Rendered clips with exact masks."""

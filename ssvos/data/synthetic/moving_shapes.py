@@ -1,4 +1,4 @@
-"""Shapes of the embedded data set: outlines that deform over time, their paths and the camera's."""
+"""Shapes of the embedded data set: outlines that deform over time, their paths, and the path of the camera."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,16 +8,19 @@ import numpy as np
 
 from ssvos.config import SyntheticConfig
 
-REFERENCE_WIDTH = 224  # speeds are given in pixels a frame at this width
-MAX_STEP = 6.0
-LEAVING_SHARE = 0.12
+REFERENCE_WIDTH = 224  # speeds are in pixels per frame at this width
+MAX_STEP = 6.0  # largest speed
+LEAVING_SHARE = 0.12  # of shapes that leave the frame and come back
 _SUBPIXEL_BITS = 4
 
 
 class Outline(Protocol):
-    """An outline around the origin that deforms; all its points lie within `reach` of the origin."""
+    """A deforming outline around the origin."""
 
-    reach: float
+    @property
+    def reach(self) -> float:
+        """Largest distance of its points from the origin."""
+        ...
 
     def polygons(self, t: float) -> list[np.ndarray]:
         """Polygons whose union is the shape at time t (in frames), each (N, 2) float, in pixels."""
@@ -26,9 +29,11 @@ class Outline(Protocol):
 
 @dataclass(frozen=True)
 class Blob:
-    """A contour in polar form: a Fourier series in the angle whose coefficients swing over time.
+    """A contour in polar coordinates: a Fourier series in the angle with coefficients that oscillate over time.
 
-    rest, swing, phase, rate: (K,) for the harmonics 1 + k; stretch: ratio of the two axes.
+    radius: in pixels
+    stretch: ratio of the two axes
+    rest, swing, phase, rate: mean, amplitude, phase and frequency of the coefficients, (K,) for the harmonics 2..K+1
     """
 
     radius: float
@@ -51,7 +56,12 @@ class Blob:
 
 @dataclass(frozen=True)
 class Figure:
-    """An oval body with limbs that swing. rest, swing, phase, rate, length: (L,), one value a limb."""
+    """An oval body with swinging limbs.
+
+    radius: of the body in pixels
+    rest, swing, phase, rate: mean, amplitude, phase and frequency of each limb's angle, (L,)
+    length: of each limb in pixels, (L,)
+    """
 
     radius: float
     rest: np.ndarray
@@ -77,7 +87,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class MovingShape:
-    """An outline on its way. centre: (T, 2) as (x, y), angle: (T,) radians, scale: (T,)."""
+    """An outline that moves over the frame.
+
+    centre: (x, y) in pixels, (T, 2)
+    angle: in radians, (T,)
+    scale: (T,)
+    """
 
     outline: Outline
     centre: np.ndarray
@@ -86,36 +101,37 @@ class MovingShape:
 
     @property
     def extent(self) -> float:
-        """Radius in pixels, at scale 1, of a disk that holds the outline at all times."""
+        """Radius in pixels, at scale 1, of a disk that contains the outline at all times."""
         return self.outline.reach
 
     def coverage(self, t: int, shape: tuple[int, int]) -> np.ndarray:
-        """The share of every pixel that the shape covers in frame t; `shape` = (H, W), float32 in [0, 1]."""
+        """The share of each pixel that the shape covers in frame t: `shape` = (H, W) float32 in [0, 1]."""
         fine = 3
         plane = np.zeros((shape[0] * fine, shape[1] * fine), dtype=np.uint8)
         for polygon in self.outline.polygons(t):
             points = (polygon @ self._linear(t).T + self.centre[t] + 0.5) * fine - 0.5
-            fixed = np.rint(points * 2**_SUBPIXEL_BITS).astype(np.int32)
-            cv2.fillPoly(plane, [fixed], 255, shift=_SUBPIXEL_BITS)
+            fixed_point = np.rint(points * 2**_SUBPIXEL_BITS).astype(np.int32)
+            cv2.fillPoly(plane, [fixed_point], 255, shift=_SUBPIXEL_BITS)
         return cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
 
     def texture_to_frame(self, t: int, side: int) -> np.ndarray:
-        """(2, 3): the matrix from a texture of `side` x `side` pixels, centred on the shape, to frame t."""
+        """Matrix (2, 3) from a texture of `side` x `side` pixels, centred on the shape, to frame t."""
         linear = self._linear(t)
         offset = self.centre[t] - linear @ np.full(2, (side - 1) / 2)
         return np.hstack([linear, offset[:, None]])
 
     def _linear(self, t: int) -> np.ndarray:
-        return self.scale[t] * _rotation(self.angle[t])
+        linear: np.ndarray = self.scale[t] * _rotation(self.angle[t])
+        return linear
 
 
 def draw_shape(config: SyntheticConfig, share: float, rng: np.random.Generator) -> MovingShape:
-    """A random shape on a random path, covering about `share` of the frame (half that if it leaves it)."""
+    """A random shape on a random path that covers about `share` of the frame, or half of that if it leaves it."""
     radius = np.sqrt(share * config.height * config.width / np.pi)
     is_leaving = rng.random() < LEAVING_SHARE
-    if is_leaving:  # a large shape would not be out before the clip ends
+    if is_leaving:  # a large shape would not leave the frame before the clip ends
         radius *= 0.7
-    outline = _draw_blob(radius, rng) if rng.random() < 0.55 else _draw_figure(0.92 * radius, rng)
+    outline: Outline = _draw_blob(radius, rng) if rng.random() < 0.55 else _draw_figure(0.92 * radius, rng)
     t = np.arange(config.num_frames)
     turn = rng.uniform(-0.04, 0.04) * t + rng.uniform(0, 0.3) * np.sin(rng.uniform(0.15, 0.45) * t)
     growth = rng.uniform(0, 0.22) * np.sin(rng.uniform(0.1, 0.35) * t) * rng.choice([-1, 1])
@@ -128,7 +144,7 @@ def draw_shape(config: SyntheticConfig, share: float, rng: np.random.Generator) 
 
 
 def camera_path(config: SyntheticConfig, canvas: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """(T, 2, 3): matrices from a background canvas of (H, W) pixels to each frame; pan, zoom, slight turn."""
+    """Matrices (T, 2, 3) from a background canvas of (H, W) pixels to each frame: pan, zoom, slight rotation."""
     t = np.arange(config.num_frames)
     unit = config.width / REFERENCE_WIDTH
     pan = rng.uniform(-1.6, 1.6, size=2) * unit * t[:, None]
@@ -142,7 +158,7 @@ def camera_path(config: SyntheticConfig, canvas: tuple[int, int], rng: np.random
 
 
 def _rotation(angle: np.ndarray) -> np.ndarray:
-    """Angles (...) in radians -> rotation matrices (..., 2, 2)."""
+    """Rotation matrices (..., 2, 2) of angles (...) in radians."""
     rows = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
@@ -176,9 +192,9 @@ def _draw_figure(radius: float, rng: np.random.Generator) -> Figure:
 
 
 def _draw_path(config: SyntheticConfig, radius: float, is_leaving: bool, rng: np.random.Generator) -> np.ndarray:
-    """Centres (T, 2), walked at a varying speed along a curve.
+    """Centres (T, 2) of a movement along a curve at a varying speed.
 
-    A leaving path starts at a side of the frame, goes out there and turns back.
+    A leaving path starts at a side of the frame, leaves the frame there, and comes back.
     """
     size = np.array([config.width, config.height], dtype=float)
     start, end = (size * rng.uniform(0.15, 0.85, size=2) for _ in range(2))
@@ -191,13 +207,13 @@ def _draw_path(config: SyntheticConfig, radius: float, is_leaving: bool, rng: np
         bend[0] = border + side * 5.0 * radius
         end[0] = border - side * 1.2 * radius
         end[1] = bend[1] = start[1] + rng.uniform(-1, 1) * radius
-        mean_speed = rng.uniform(4.2, 5.8)  # out and back before the clip ends
+        mean_speed = rng.uniform(4.2, 5.8)  # leave and come back before the clip ends
     u = np.linspace(0.0, 1.0, 500)[:, None]
     curve = (1 - u) ** 2 * start + 2 * u * (1 - u) * bend + u**2 * end
     length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(curve, axis=0).T))])
     t = np.arange(config.num_frames)
     wave = np.sin(rng.uniform(0.2, 0.6) * t + rng.uniform(0, 2 * np.pi))
     speed = np.minimum(mean_speed * (1 + rng.uniform(0.1, 0.6) * wave), MAX_STEP)
-    walked = (np.cumsum(speed) - speed[0]) * config.width / REFERENCE_WIDTH
-    folded = length[-1] - np.abs(walked % (2 * length[-1]) - length[-1])  # at the curve's end it turns back
-    return np.stack([np.interp(folded, length, curve[:, axis]) for axis in range(2)], axis=-1)
+    distance = (np.cumsum(speed) - speed[0]) * config.width / REFERENCE_WIDTH
+    reflected = length[-1] - np.abs(distance % (2 * length[-1]) - length[-1])  # reverse at the end of the curve
+    return np.stack([np.interp(reflected, length, curve[:, axis]) for axis in range(2)], axis=-1)

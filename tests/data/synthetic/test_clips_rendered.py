@@ -1,4 +1,4 @@
-"""The embedded data set: deterministic, exact, moving, hard for answers that need no training."""
+"""The embedded data set: deterministic, with exact masks and moving objects, and hard for baselines."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from ssvos.config import SyntheticConfig
 from ssvos.data.synthetic.clips import make_dataset, render_clip
 from ssvos.data.synthetic.moving_shapes import MAX_STEP, MovingShape, draw_shape
-from ssvos.data.synthetic.textures import PATTERNS, PHOTOS, load_photo, match_colours, photo_texture
+from ssvos.data.synthetic.textures import PATTERNS, PHOTOS, load_photo, match_colors, photo_texture
 from ssvos.labels import read_labels
 
 CONFIG = SyntheticConfig()
@@ -18,7 +18,7 @@ SMALL = SyntheticConfig(num_train=2, num_val=1, num_frames=3, height=64, width=9
 
 
 class _Square:
-    """A square of 8 pixels' side around the origin."""
+    """A square of side 8 around the origin."""
 
     reach = 6.0
 
@@ -33,7 +33,7 @@ def _contents(root: Path) -> dict[str, bytes]:
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     names: list[str] = []
     make_dataset(SMALL, tmp_path / "a", names.append)
-    render_clip(SMALL, "val", 7)  # what was rendered before must not matter
+    render_clip(SMALL, "val", 7)  # an earlier rendering must not change the next
     make_dataset(SMALL, tmp_path / "b")
     assert names == ["train-000", "train-001", "val-000"]
     assert _contents(tmp_path / "a") == _contents(tmp_path / "b")
@@ -48,17 +48,17 @@ PLAIN = [  # split, index, digests of frames and masks, mean of each channel
 
 
 @pytest.mark.parametrize(("split", "index", "frames", "masks", "means"), PLAIN)
-def test_the_demos_clips_stay_what_its_figures_were_measured_on(
+def test_the_clips_of_the_demo_keep_their_pinned_bytes(
     split: str, index: int, frames: str, masks: str, means: tuple[float, float, float]
 ) -> None:
     clip = render_clip(CONFIG, split, index)
     digests = [hashlib.sha256(array.tobytes()).hexdigest()[:16] for array in (clip.frames, clip.masks)]
     assert digests[1] == masks
-    if digests[0] != frames:  # processors without AVX2 round a few values in a thousand the other way
+    if digests[0] != frames:  # processors without AVX2 round a few values in a thousand differently
         np.testing.assert_allclose(clip.frames.mean(axis=(0, 1, 2)), means, atol=0.005)
 
 
-def test_files_are_davis_layout_and_hold_the_rendered_masks(tmp_path: Path) -> None:
+def test_files_have_davis_layout_and_contain_the_rendered_masks(tmp_path: Path) -> None:
     make_dataset(SMALL, tmp_path)
     assert (tmp_path / "ImageSets/2017/train.txt").read_text() == "train-000\ntrain-001\n"
     assert (tmp_path / "ImageSets/2017/val.txt").read_text() == "val-000\n"
@@ -71,7 +71,7 @@ def test_files_are_davis_layout_and_hold_the_rendered_masks(tmp_path: Path) -> N
     assert len(list((tmp_path / "JPEGImages/480p").rglob("*.jpg"))) == 9
 
 
-def test_a_shorter_set_leaves_no_frames_of_the_longer_one(tmp_path: Path) -> None:
+def test_writing_shorter_clips_removes_the_frames_of_longer_ones(tmp_path: Path) -> None:
     make_dataset(SMALL, tmp_path)
     make_dataset(SMALL.model_copy(update={"num_frames": 2}), tmp_path)
     assert len(list((tmp_path / "JPEGImages/480p/train-000").iterdir())) == 2
@@ -97,7 +97,7 @@ def test_every_object_covers_a_hundredth_of_the_first_frame(max_objects: int, nu
         first = render_clip(config, "train", index).masks[0]
         ids = np.unique(first)
         counts.add(len(ids) - 1)
-        assert ids.tolist() == list(range(len(ids))), "ids are 0..K without a gap"
+        assert ids.tolist() == list(range(len(ids))), "ids are 0..K without gaps"
         assert np.bincount(first.ravel()).min() >= 0.01 * first.size
     assert max(counts) <= max_objects and (max_objects == 1 or len(counts) > 1)
 
@@ -121,11 +121,11 @@ def test_train_and_val_share_no_texture() -> None:
         assert not any(a.shape == b.shape and np.array_equal(a, b) for b in pictures["val"])
 
 
-def test_colour_transfer_gives_the_references_statistics_and_keeps_the_structure() -> None:
+def test_color_transfer_matches_the_statistics_and_keeps_the_structure() -> None:
     rng = np.random.default_rng(0)
     texture = np.full((40, 40, 3), 120, np.float32) + rng.normal(0, 12, (40, 40, 1)).astype(np.float32)
     reference = np.float32([60, 120, 90]) + rng.normal(0, 10, (50, 30, 3)).astype(np.float32)
-    matched = match_colours(texture, reference)
+    matched = match_colors(texture, reference)
     to_lab = [cv2.cvtColor(image / 255, cv2.COLOR_RGB2LAB) for image in (matched, reference)]
     means = [lab.mean(axis=(0, 1)) for lab in to_lab]
     np.testing.assert_allclose(means[0], means[1], atol=1.0)
@@ -134,18 +134,18 @@ def test_colour_transfer_gives_the_references_statistics_and_keeps_the_structure
 
 
 @pytest.mark.parametrize("name", [name for names in PHOTOS.values() for name in names])
-def test_photographs_make_textures_of_any_size_with_contrast(name: str) -> None:
+def test_photographs_give_textures_of_any_size_with_contrast(name: str) -> None:
     for shape in ((20, 30), (204, 358), (900, 1200)):
         texture = photo_texture(name, shape, np.random.default_rng(0))
         assert texture.shape == (*shape, 3) and texture.dtype == np.float32
         assert texture.min() >= 0 and texture.max() <= 255 and texture.std() > 10
 
 
-def test_coverage_and_texture_agree_on_where_a_shape_is() -> None:
+def test_coverage_and_texture_agree_on_the_position_of_a_shape() -> None:
     still = MovingShape(_Square(), centre=np.array([[10.0, 7.0]]), angle=np.zeros(1), scale=np.ones(1))
     coverage = still.coverage(0, (16, 24))
     y, x = np.indices(coverage.shape)
-    # corners at 6 and 14: pixels 7..13 lie inside, 6 and 14 are half covered
+    # corners at 6 and 14: pixels 7..13 are inside, 6 and 14 are half covered
     inside = (abs(x - 10) <= 3) & (abs(y - 7) <= 3)
     assert (coverage[inside] > 0.99).all()
     assert (coverage[(abs(x - 10) > 4) | (abs(y - 7) > 4)] < 0.2).all()
@@ -159,7 +159,7 @@ def test_no_shape_moves_faster_than_the_limit() -> None:
     rng = np.random.default_rng(3)
     steps = [np.hypot(*np.diff(draw_shape(CONFIG, 0.06, rng).centre, axis=0).T) for _ in range(50)]
     assert np.max(steps) <= MAX_STEP + 1e-6
-    assert np.median(np.sum(steps, axis=1)) > 25, "over a clip a shape travels further than its own radius"
+    assert np.median(np.sum(steps, axis=1)) > 25, "over a clip, a shape travels further than its own radius"
 
 
 def test_outlines_stay_within_their_reach() -> None:
@@ -171,7 +171,7 @@ def test_outlines_stay_within_their_reach() -> None:
 
 
 @pytest.mark.parametrize(("split", "index"), [("test", 0), ("val", -1)])
-def test_unknown_clips_are_refused_in_one_line(split: str, index: int) -> None:
+def test_unknown_clips_raise_one_line(split: str, index: int) -> None:
     with pytest.raises(ValueError, match=r"\A[^\n]*(train|index)[^\n]*\Z"):
         render_clip(SMALL, split, index)  # type: ignore[arg-type]
 

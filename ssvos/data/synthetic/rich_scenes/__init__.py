@@ -1,1 +1,1 @@
-"""Rich clips of the embedded data set: scenes, articulated objects, a camera that follows them, faults of imaging."""
+"""Rich clips of the embedded data set: scenes, articulated objects, camera motion, and imaging degradations."""

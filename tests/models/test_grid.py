@@ -1,0 +1,36 @@
+"""The grid of feature cells: labels of cells, and up-sampling to pixels."""
+
+import torch
+
+from ssvos.models.grid import cell_shares, cells_with_stroke, upsample_coarse
+
+
+def unlabelled(height: int, width: int) -> torch.Tensor:
+    return torch.full((1, height, width), 255, dtype=torch.uint8)
+
+
+def test_cell_shares_count_only_labelled_pixels():
+    scribble = unlabelled(32, 32)
+    scribble[0, 0, :3], scribble[0, 1, 0] = 1, 0  # three to one
+    scribble[0, 20, 20] = 0
+    shares = cell_shares(scribble)[0]
+    expected = torch.zeros(2, 2, 2)
+    expected[:, 0, 0] = torch.tensor([0.25, 0.75])
+    expected[0, 1, 1] = 1.0
+    torch.testing.assert_close(shares, expected)
+
+
+def test_a_stroke_of_two_pixels_survives_to_stride_16_and_background_does_not_count():
+    scribble = unlabelled(32, 48)
+    scribble[0, 15:17, 40] = 1  # one pixel above and one below the border between two cells
+    scribble[0, 5, :10] = 0
+    assert cells_with_stroke(scribble)[0].tolist() == [[False, False, True], [False, False, True]]
+    assert not cells_with_stroke(unlabelled(32, 48)).any()
+
+
+def test_coarse_logits_are_upsampled_to_full_size_without_their_padding():
+    coarse = torch.zeros(1, 2, 3, 4)
+    coarse[:, 1] = 2.0
+    full = upsample_coarse(coarse, 45, 59)
+    assert upsample_coarse(torch.zeros(1, 2, 6, 8), 45, 59).shape == full.shape == (1, 2, 45, 59)
+    assert torch.equal(full[:, 1], torch.full((1, 45, 59), 2.0)) and not full[:, 0].any()
