@@ -135,7 +135,7 @@ DATA = [
     (PREPARE, scribble_before_mask, "c/00000.jpg: the first scribble of an evaluation video needs a mask"),
     (PREPARE, youtube(lambda: write("yt/val/meta.json", "{")), "val/meta.json: not a YouTube-VOS meta.json"),
     (PREPARE, youtube(lambda: write("yt/val/meta.json", '{"videos": {}}')), "val/meta.json: lists no video"),
-    (PREPARE, youtube(lambda: write_labels("yt/val/Annotations/v/00002.png", a_mask(3))), "object 3 is not in yt/val/"),
+    (PREPARE, youtube(lambda: write_labels("yt/val/Annotations/v/00002.png", a_mask(3))), "object 3 is not in "),
 ]
 
 
