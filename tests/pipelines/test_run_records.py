@@ -333,7 +333,7 @@ def test_a_logged_model_has_its_code_as_text_and_no_pickle(project):
     model = client().get_logged_model(the_run("train_stage2").data.tags["model.id"])
     folder = Path(model.artifact_location.removeprefix("file://"))
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert {"logged_model.py", "artifacts/checkpoint.pt", "code/ssvos/inference/segment_video.py"} <= files
+    assert {"pyfunc_model.py", "artifacts/checkpoint.pt", "code/ssvos/inference/segment_video.py"} <= files
     assert not [name for name in files if Path(name).suffix in {".pkl", ".pickle", ".joblib", ".cloudpickle"}]
     assert "python_model:" not in (folder / "MLmodel").read_text(), "MLflow names a pickled model here"
 
