@@ -1,1 +1,1 @@
-"""The workflow: one file per DVC stage, over the method in `ssvos`."""
+"""The pipeline: one file per DVC stage, on top of the method in `ssvos`."""

@@ -1,22 +1,31 @@
-"""Stage `baselines`: what the judged videos give without any training; beside them a model has to stand."""
+"""Stage `baselines`: masks of the evaluation videos without any training, and their scores, to compare models with."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from pipelines.cluster.ray_cluster import cluster, quiet_data
+from pipelines.cluster.ray_cluster import cluster, quiet_ray_data
 from pipelines.cluster.worker_inputs import pack, unpack
-from pipelines.evaluation_scores import COLUMNS, count_videos, csv_text, figures, frame_rows, score_predictions
+from pipelines.evaluation_scores import (
+    COLUMNS,
+    count_videos,
+    csv_text,
+    frame_rows,
+    score_predictions,
+    summarize_videos,
+)
 from pipelines.evaluation_set import METHODS, evaluation_videos, late_objects, mask_folder, write_masks
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import no_arguments, run_stage
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records
+from pipelines.tracking.stage_records import Records
 from ssvos.config import Config
 from ssvos.files import write_text
 from ssvos.progress import progress_bar
 from ssvos.training.trainer import first_network
+
+_KEPT_SCORES = ("protocol", "global", "visibility", "sequences")
 
 
 def main() -> None:
@@ -26,41 +35,42 @@ def main() -> None:
     tracking.connect()
     layout = Layout(config.data.name)
     out = Path("predictions") / layout.name / "baselines"
-    first_network(config)  # weights that are not there are found before any worker starts
+    first_network(config)  # raises for missing weights before any worker starts
     with cluster():
-        _answer_all(config, layout, out)
-        answers = {name: out / name for name in METHODS if (out / name).is_dir()}
-        with progress_bar("scoring videos", len(answers) * count_videos(layout)) as advance:
-            videos = score_predictions(config, layout, answers, advance)
-    scores = {name: figures(config, layout, own) for name, own in videos.items()}
-    result = {name: {source: _brief(one) for source, one in scores.get(name, {}).items()} for name in METHODS}
+        _predict_all(config, layout, out)
+        predictions = {name: out / name for name in METHODS if (out / name).is_dir()}
+        with progress_bar("scoring videos", len(predictions) * count_videos(layout)) as advance:
+            videos = score_predictions(config, layout, predictions, advance)
+    scores = {name: summarize_videos(config, layout, scored) for name, scored in videos.items()}
+    result = {name: {source: _selected(s) for source, s in scores.get(name, {}).items()} for name in METHODS}
     write_json(layout.baselines, result)
-    rows = [{"answer": name} | row for name, own in videos.items() for row in frame_rows(own)]
+    rows = [{"answer": name} | row for name, scored in videos.items() for row in frame_rows(scored)]
     write_text(layout.baseline_frames, csv_text(rows, ("answer", *COLUMNS)))
     tracking.write(Records.read(params, layout).baselines())
     print(f"{layout.baselines}: " + ", ".join(METHODS))
 
 
-def _brief(scores: dict) -> dict:
-    return {key: scores[key] for key in ("protocol", "global", "visibility", "sequences") if key in scores}
+def _selected(summary: dict) -> dict:
+    return {key: summary[key] for key in _KEPT_SCORES if key in summary}
 
 
-def _answer_all(config: Config, layout: Layout, out: Path) -> None:
-    data = quiet_data()
+def _predict_all(config: Config, layout: Layout, out: Path) -> None:
+    """Write the masks of every baseline and video to out/<baseline>/<sequence>/<frame>.png."""
+    data = quiet_ray_data()
     count = len(evaluation_videos(layout.index))
-    job = {"config": config.model_dump(mode="json"), "parcel": pack(config, layout)}
+    job = {"config": config.model_dump(mode="json"), "packed_inputs": pack(config, layout)}
     items = [{"video": k, "method": method} for k in range(count) for method in METHODS]
     videos = data.from_items(items, override_num_blocks=count)
-    answers = videos.map(_answer, fn_kwargs={"job": job}, num_cpus=1)
-    with progress_bar("answering without training", len(items)) as advance:
-        for row in answers.iter_rows():
+    predictions = videos.map(_predict, fn_kwargs={"job": job}, num_cpus=1)
+    with progress_bar("running baselines", len(items)) as advance:
+        for row in predictions.iter_rows():
             if row["names"] is not None:
                 write_masks(out / row["method"] / row["sequence"], row["names"], row["masks"])
             advance()
 
 
-def _answer(row: dict, job: dict) -> dict:
-    """A method's masks of one video; none where it needs true masks and there are none."""
+def _predict(row: dict, job: dict) -> dict:
+    """Return a baseline's masks of one video; None if the baseline needs true masks and the video has none."""
     import cv2
 
     from ssvos.inference.segmenter import starting_scribbles
@@ -68,18 +78,19 @@ def _answer(row: dict, job: dict) -> dict:
     from ssvos.scribbles.store import read_store
 
     cv2.setNumThreads(1)
-    config, inputs = Config.model_validate(job["config"]), unpack(job["parcel"])
+    config, inputs = Config.model_validate(job["config"]), unpack(job["packed_inputs"])
     video = evaluation_videos(inputs.index)[row["video"]]
     root, method = inputs.roots[video.dataset], row["method"]
-    answer = {"method": method, "sequence": video.sequence, "names": None, "masks": None}
+    prediction = {"method": method, "sequence": video.sequence, "names": None, "masks": None}
     if method == "copied" and mask_folder(video, root) is None:
-        return answer
+        return prediction
     scribbles = starting_scribbles(video, read_store(inputs.scribbles), late_objects(config)[video.dataset])
-    masks = [encode_labels(mask) for mask in _masks(method, inputs.here(config), video, root, scribbles)]
-    return answer | {"names": [frame.name for frame in video.frames], "masks": masks}
+    masks = [encode_labels(mask) for mask in _masks(method, inputs.local_config(config), video, root, scribbles)]
+    return prediction | {"names": [frame.name for frame in video.frames], "masks": masks}
 
 
 def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield a mask (H, W) uint8 per frame. scribbles: by frame number."""
     import torch
 
     from ssvos.baselines import trivial as baselines
@@ -98,7 +109,7 @@ def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, 
     if method == "empty":
         yield from baselines.empty(scribbles[start], count)
         return
-    # before its first object a video has nothing to copy or to carry
+    # before its first object a video has nothing to copy or to propagate
     yield from baselines.empty(scribbles[start], start)
     if method == "copied":
         yield from baselines.copy_first(read_labels(root / video.frames[start].mask_path), count - start)

@@ -1,17 +1,27 @@
-"""Stage `evaluate`: a variant's scores on the judged videos, as a DVC metric, a CSV and on its MLflow run."""
+"""Stage `evaluate`: a variant's scores on the evaluation videos, as a DVC metric, as CSV and in its MLflow run."""
 
 import argparse
 
-from pipelines.evaluation_scores import COLUMNS, count_videos, csv_text, figures, frame_rows, score_predictions, workers
+from pipelines.evaluation_scores import (
+    COLUMNS,
+    count_videos,
+    csv_text,
+    frame_rows,
+    score_predictions,
+    scoring_cluster,
+    summarize_videos,
+)
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import run_stage
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records, write_evaluation
+from pipelines.tracking.record import numbers
+from pipelines.tracking.run_records import write_evaluation
+from pipelines.tracking.stage_records import Records
 from ssvos.files import write_text
 from ssvos.models.checkpoint import file_digest, load_checkpoint
 from ssvos.progress import progress_bar
 
-_BRIEF = ("protocol", "global", "visibility")
+_METRIC_KEYS = ("protocol", "global", "visibility")
 
 
 def main() -> None:
@@ -25,43 +35,45 @@ def main() -> None:
     checkpoint = layout.run(args.variant, "stage2") / "checkpoint.pt"
     masks = layout.predictions(args.variant)
     if not masks.is_dir():
-        raise FileNotFoundError(f"{masks}: no masks to score; `dvc repro predict@{args.variant}` makes them")
+        raise FileNotFoundError(f"{masks}: no masks to score; run `dvc repro predict@{args.variant}` first")
     about = load_checkpoint(checkpoint)[1].about
-    with workers(layout), progress_bar("scoring videos", count_videos(layout)) as advance:
+    with scoring_cluster(layout), progress_bar("scoring videos", count_videos(layout)) as advance:
         videos = score_predictions(config, layout, {args.variant: masks}, advance)[args.variant]
-    scores = figures(config, layout, videos)
+    scores = summarize_videos(config, layout, videos)
     result = {
         "data": layout.name,
         "variant": args.variant,
         "checkpoint": file_digest(checkpoint),
         "chosen_by": about["chosen_by"],
         "holdout_score": about["holdout_score"],
-        "scores": {name: {key: one[key] for key in _BRIEF if key in one} for name, one in scores.items()},
+        "scores": {
+            source: {key: summary[key] for key in _METRIC_KEYS if key in summary} for source, summary in scores.items()
+        },
     }
     if not scores:
-        result["not_scored"] = "the judged videos have no masks"
+        result["not_scored"] = "the evaluation videos have no masks"
     out = layout.results(args.variant)
     write_json(out, result)
     write_text(layout.objects(args.variant), csv_text(object_rows(scores), ("source", "object")))
     write_text(layout.frame_scores(args.variant), csv_text(frame_rows(videos), COLUMNS))
     write_evaluation(Records.read(params, layout).evaluation(args.variant))
-    print(f"{out}: " + (_line(scores) if scores else f"not scored, {result['not_scored']}"))
+    print(f"{out}: " + (_summary_line(scores) if scores else f"not scored, {result['not_scored']}"))
 
 
 def object_rows(scores: dict) -> list[dict]:
-    """One row an object: J and F, and for DAVIS their recall and decay."""
+    """Return a row per object: J and F, and for DAVIS also their recall and decay."""
     rows = []
-    for source, one in scores.items():
-        for name, values in one["objects"].items():
+    for source, summary in scores.items():
+        for name, values in summary["objects"].items():
             row = {"source": source, "object": name}
-            rows.append(row | tracking.numbers(values))
+            rows.append(row | numbers(values))
     return rows
 
 
-def _line(scores: dict) -> str:
+def _summary_line(scores: dict) -> str:
     return "; ".join(
-        f"{name} " + ", ".join(f"{k} {'-' if v is None else f'{100 * v:.1f}'}" for k, v in one["global"].items())
-        for name, one in scores.items()
+        f"{source} " + ", ".join(f"{k} {'-' if v is None else f'{100 * v:.1f}'}" for k, v in summary["global"].items())
+        for source, summary in scores.items()
     )
 
 

@@ -1,4 +1,4 @@
-"""Scores of the judged videos' masks, frame by frame: Ray Data shares out the videos."""
+"""Scores of masks of the evaluation videos, frame by frame; Ray Data distributes the videos."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipelines.cluster.ray_cluster import asked_workers, cluster, quiet_data
+from pipelines.cluster.ray_cluster import cluster, quiet_ray_data, requested_workers
 from pipelines.cluster.worker_inputs import pack, unpack
 from pipelines.evaluation_set import (
     evaluation_videos,
@@ -20,7 +20,7 @@ from pipelines.evaluation_set import (
     mask_folder,
     score_video,
     sources_of,
-    summaries,
+    summarize_sources,
     write_masks,
 )
 from pipelines.params import Layout
@@ -33,7 +33,10 @@ COLUMNS = ("source", "sequence", "object", "frame", "J", "F", "area", "width")
 
 @dataclass(frozen=True)
 class ScoredVideo:
-    """One judged video. shapes: (2, K, T) float, area and width (`object_shape`) of its K objects in the T frames."""
+    """Scores of one evaluation video.
+
+    shapes: (2, K, T) float, area and width (`object_shape`) of its K objects in its T frames.
+    """
 
     source: str
     sequence: str
@@ -41,96 +44,102 @@ class ScoredVideo:
     shapes: np.ndarray
 
 
-def workers(layout: Layout) -> AbstractContextManager[None]:
-    """The context of `score_predictions`: a cluster, or nothing where SSVOS_WORKERS=0 or no video is left to score."""
-    return nullcontext() if asked_workers() == 0 or not count_videos(layout) else cluster()
+def scoring_cluster(layout: Layout) -> AbstractContextManager[None]:
+    """Return the context of `score_predictions`: a cluster, or nothing if SSVOS_WORKERS=0 or no video has masks."""
+    return nullcontext() if requested_workers() == 0 or not count_videos(layout) else cluster()
 
 
 def score_predictions(
-    config: Config, layout: Layout, answers: Mapping[str, Path], advance: Callable[[], None]
+    config: Config, layout: Layout, predictions: Mapping[str, Path], advance: Callable[[], None]
 ) -> dict[str, list[ScoredVideo]]:
-    """Scores of <sequence>/<frame>.png under the folder of each answer, in the order of the index; inside `workers`.
+    """Score the masks of variants or baselines, inside `scoring_cluster` -> their videos in the order of the index.
 
-    Videos without masks to be scored by are left out. advance: called after each video (`count_videos`) of an answer.
+    Videos without true masks (`count_videos`) are left out.
+
+    predictions: by name, a folder of <sequence>/<frame>.png.
+    advance: called after each video of each folder.
     """
-    items = list(_items(layout, answers))
-    job = {"config": config.model_dump(mode="json"), "parcel": pack(config, layout, scribbles=False)}
-    found: dict[int, ScoredVideo] = {}
-    for row in _spread(items, job):
-        found[row["item"]] = pickle.loads(row["scored"])
+    items = list(_items(layout, predictions))
+    job = {"config": config.model_dump(mode="json"), "packed_inputs": pack(config, layout, scribbles=False)}
+    scored: dict[int, ScoredVideo] = {}
+    for row in _score_all(items, job):
+        scored[row["item"]] = pickle.loads(row["scored"])
         advance()
-    return {name: [found[item["item"]] for item in items if item["answer"] == name] for name in answers}
+    return {name: [scored[item["item"]] for item in items if item["name"] == name] for name in predictions}
 
 
 def count_videos(layout: Layout) -> int:
-    """How many of the judged videos have masks to be scored by."""
+    """Return how many of the evaluation videos have true masks to be scored with."""
     return sum(map(is_scorable, evaluation_videos(layout.index)))
 
 
-def _items(layout: Layout, answers: Mapping[str, Path]) -> Iterator[dict]:
-    """The masks travel along: the workers' nodes need not see their folders."""
+def _items(layout: Layout, predictions: Mapping[str, Path]) -> Iterator[dict]:
+    """Yield an item per folder and video, with the masks in it: the workers' nodes need not see the folders."""
     videos = [(k, video) for k, video in enumerate(evaluation_videos(layout.index)) if is_scorable(video)]
-    pairs = [(name, folder, *video) for name, folder in answers.items() for video in videos]
+    pairs = [(name, folder, *video) for name, folder in predictions.items() for video in videos]
     for item, (name, folder, k, video) in enumerate(pairs):
         paths = [folder / video.sequence / f"{frame.name}.png" for frame in video.frames if frame.mask_path]
-        there = [path for path in paths if path.is_file()]
+        existing = [path for path in paths if path.is_file()]
         yield {
             "item": item,
-            "answer": name,
+            "name": name,
             "video": k,
             "folder": str(folder),
-            "names": [path.stem for path in there],
-            "masks": [path.read_bytes() for path in there],
+            "names": [path.stem for path in existing],
+            "masks": [path.read_bytes() for path in existing],
         }
 
 
-def _spread(items: list[dict], job: dict) -> Iterable[dict]:
-    if not items or asked_workers() == 0:
+def _score_all(items: list[dict], job: dict) -> Iterable[dict]:
+    if not items or requested_workers() == 0:
         return (_score(item, job) for item in items)
-    dataset = quiet_data().from_items(items, override_num_blocks=len(items))
-    return dataset.map(_score_alone, fn_kwargs={"job": job}, num_cpus=1).iter_rows()
+    dataset = quiet_ray_data().from_items(items, override_num_blocks=len(items))
+    return dataset.map(_score_single_threaded, fn_kwargs={"job": job}, num_cpus=1).iter_rows()
 
 
-def _score_alone(row: dict, job: dict) -> dict:
-    cv2.setNumThreads(1)  # the other cores have workers of their own
+def _score_single_threaded(row: dict, job: dict) -> dict:
+    cv2.setNumThreads(1)  # each core has its own worker
     return _score(row, job)
 
 
 def _score(row: dict, job: dict) -> dict:
-    """A video's scores, pickled. Of a fault the message names the file where it lies for the stage."""
-    config, inputs = Config.model_validate(job["config"]), unpack(job["parcel"])
+    """Return a video's scores, pickled. An error names the file in the stage's folder, not the worker's copy."""
+    config, inputs = Config.model_validate(job["config"]), unpack(job["packed_inputs"])
     video = evaluation_videos(inputs.index)[row["video"]]
     root = inputs.roots[video.dataset]
-    with tempfile.TemporaryDirectory(prefix="ssvos-score-") as place:
-        write_masks(Path(place) / video.sequence, row["names"], row["masks"])
+    with tempfile.TemporaryDirectory(prefix="ssvos-score-") as copy:
+        write_masks(Path(copy) / video.sequence, row["names"], row["masks"])
         try:
-            scores = score_video(video, sources_of(config)[video.dataset], root, Path(place) / video.sequence)
+            scores = score_video(video, sources_of(config)[video.dataset], root, Path(copy) / video.sequence)
         except (ValueError, OSError) as error:
-            raise ValueError(str(error).replace(place, row["folder"])) from error
+            raise ValueError(str(error).replace(copy, row["folder"])) from error
     shapes = shapes_in(mask_folder(video, root), scores)
     return {"item": row["item"], "scored": pickle.dumps(ScoredVideo(video.dataset, video.sequence, scores, shapes))}
 
 
-def figures(config: Config, layout: Layout, videos: Iterable[ScoredVideo]) -> dict:
-    """`summaries` of an answer's videos; a source without any is left out."""
+def summarize_videos(config: Config, layout: Layout, videos: Iterable[ScoredVideo]) -> dict:
+    """Return `summarize_sources` of the videos; a source without any video is left out."""
     scored: dict[str, dict[str, SequenceScores]] = {}
-    for one in videos:
-        scored.setdefault(one.source, {})[one.sequence] = one.scores
-    return summaries(config, layout, scored)
+    for video in videos:
+        scored.setdefault(video.source, {})[video.sequence] = video.scores
+    return summarize_sources(config, layout, scored)
 
 
 def frame_rows(videos: Iterable[ScoredVideo]) -> Iterator[dict]:
-    """A row (COLUMNS) for every object and frame that counts: J, F, and the true object's area and width."""
-    for one in videos:
-        for k, object_id in enumerate(one.scores.object_ids):
-            for t in np.flatnonzero(one.scores.counted[k]):
-                values = (one.scores.J[k, t], one.scores.F[k, t], *one.shapes[:, k, t])
-                names = (one.source, one.sequence, object_id, one.scores.frames[t])
+    """Yield a row (COLUMNS) per scored object and frame: J, F, and the true object's area and width."""
+    for video in videos:
+        for k, object_id in enumerate(video.scores.object_ids):
+            for t in np.flatnonzero(video.scores.counted[k]):
+                values = (video.scores.J[k, t], video.scores.F[k, t], *video.shapes[:, k, t])
+                names = (video.source, video.sequence, object_id, video.scores.frames[t])
                 yield dict(zip(COLUMNS, (*names, *(f"{value:.6g}" for value in values)), strict=True))
 
 
 def csv_text(rows: Iterable[Mapping[str, object]], first: Sequence[str]) -> str:
-    """A CSV file. first: the columns that it always has; rows may bring others, and differ in them."""
+    """Return a CSV file's text.
+
+    first: the columns that it always has. Rows may have further columns, which may differ from row to row.
+    """
     rows = list(rows)
     columns = list(dict.fromkeys((*first, *(key for row in rows for key in row))))
     text = io.StringIO()

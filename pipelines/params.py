@@ -1,4 +1,4 @@
-"""params.yaml to typed parameters, and the folders of a data set's outputs."""
+"""Reads params.yaml into typed parameters, and names the folders of a data set's outputs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,17 @@ from ssvos.files import write_text
 Value = bool | int | float | str
 
 PARAMS = Path("params.yaml")
-# a search is of one data set, which best.yaml names
+# without a data set's name: best.yaml contains the name of the data set that was searched
 TRIALS, CURVES, BEST = Path("tune/trials.csv"), Path("tune/curves.csv"), Path("tune/best.yaml")
 
 
 def read_params(path: Path = PARAMS) -> Params:
-    """All of params.yaml, checked, every variant included."""
+    """Read and check params.yaml with all its variants."""
     return variants.read_params(path)
 
 
 def flatten(config: Config) -> dict[str, object]:
-    """{'train.stage1.epochs': 3, ...}: one entry a leaf, as MLflow shows parameters."""
+    """Return one entry per leaf with a dotted key, {'train.stage1.epochs': 3, ...}, as MLflow shows parameters."""
 
     def walk(prefix: str, value: object):
         if isinstance(value, dict):
@@ -35,7 +35,7 @@ def flatten(config: Config) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the outputs of a data set lie; every path carries its name, so that none overwrites another's."""
+    """Paths of a data set's outputs. Every path contains its name, so data sets do not overwrite each other's files."""
 
     name: str
 
@@ -55,7 +55,7 @@ class Layout:
         return Path("runs") / self.name / variant / stage
 
     def run_names(self) -> list[str]:
-        """All that was trained on this data set: variants, and variants with a seed."""
+        """Names of the trainings on this data set: variants, and variants with a seed."""
         return sorted(path.name for path in (Path("runs") / self.name).glob("*") if path.is_dir())
 
     def predictions(self, variant: str) -> Path:
@@ -94,7 +94,7 @@ class Layout:
         return Path("reports") / f"{self.name}-tables.html"
 
     def roots(self, config: Config) -> dict[str, Path]:
-        """Root folder of each source."""
+        """Root folder of each source, by its name."""
         return source_roots(config, self.frames / "embedded")
 
 
@@ -103,10 +103,10 @@ def nested(dotted: dict[str, object]) -> dict:
     result: dict = {}
     for key, value in dotted.items():
         *path, leaf = key.split(".")
-        place = result
+        table = result
         for part in path:
-            place = place.setdefault(part, {})
-        place[leaf] = value
+            table = table.setdefault(part, {})
+        table[leaf] = value
     return result
 
 
@@ -128,14 +128,15 @@ def write_yaml(path: Path, content: dict) -> None:
 
 
 def typed(config: Config, values: dict[str, object]) -> dict[str, Value]:
-    """Values that a file or a library gives as 8.0 or "True", as their parameters have them: 8, True."""
-    present = flatten(config)
-    return {key: typed_value(value, present[key]) for key, value in values.items()}
+    """Convert values to the types of their parameters; files and libraries return 8.0 or "True" for 8 or True."""
+    current = flatten(config)
+    return {key: typed_value(value, current[key]) for key, value in values.items()}
 
 
-def typed_value(value: object, present: object) -> Value:
-    if isinstance(present, bool):
+def typed_value(value: object, current: object) -> Value:
+    """Convert a value to the type of the parameter's current value."""
+    if isinstance(current, bool):
         return value == "True" if isinstance(value, str) else value
-    if isinstance(present, int) and isinstance(value, float) and value.is_integer():
+    if isinstance(current, int) and isinstance(value, float) and value.is_integer():
         return int(value)
-    return float(value) if isinstance(present, float) and isinstance(value, int) else value
+    return float(value) if isinstance(current, float) and isinstance(value, int) else value

@@ -1,16 +1,16 @@
-"""Stage `predict`: masks of the judged videos from a variant's checkpoint, by Ray Data actors."""
+"""Stage `predict`: a variant's masks of the evaluation videos, by Ray Data actors."""
 
 import argparse
 import time
 from pathlib import Path
 
-from pipelines.cluster.ray_cluster import cluster, quiet_data
+from pipelines.cluster.ray_cluster import cluster, quiet_ray_data
 from pipelines.cluster.worker_inputs import pack, unpack
 from pipelines.evaluation_set import evaluation_videos, late_objects, write_masks
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import run_stage
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records
+from pipelines.tracking.stage_records import Records
 from ssvos.config import Config, PredictConfig
 from ssvos.models.checkpoint import file_digest, load_checkpoint
 from ssvos.progress import progress_bar
@@ -26,7 +26,7 @@ def main() -> None:
     tracking.connect()
     layout = Layout(config.data.name)
     checkpoint = layout.run(args.variant, "stage2") / "checkpoint.pt"
-    first_network(config, checkpoint)  # a broken one, or another network's, is found before any worker starts
+    first_network(config, checkpoint)  # raises for a broken checkpoint, or another network's, before any worker starts
     with cluster():
         rows = predict(config, layout, checkpoint, layout.predictions(args.variant))
     write_json(layout.speed(args.variant), _speed(checkpoint, rows))
@@ -36,22 +36,22 @@ def main() -> None:
 
 
 def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list[dict]:
-    """Write the masks; one row a video: sequence, num_frames, seconds of segmentation.
+    """Write the masks to `out` -> a row per video: sequence, num_frames, seconds of segmentation.
 
-    The actors share out whole videos, and send the masks back: their nodes need not see `out`.
+    Each actor segments whole videos and sends the masks back, so its node need not see `out`.
     """
     import ray
 
-    data = quiet_data()
+    data = quiet_ray_data()
     videos = evaluation_videos(layout.index)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cpus = int(ray.cluster_resources().get("CPU", 1))
     actors = max(1, min(len(videos), gpus or cpus))
     dataset = data.from_items([{"video": k} for k in range(len(videos))], override_num_blocks=len(videos))
     job = {
-        "parcel": pack(config, layout, checkpoint=checkpoint),
+        "packed_inputs": pack(config, layout, checkpoint=checkpoint),
         "late_objects": late_objects(config),
-        "size": _size(config),
+        "size": _prediction_size(config),
         "predict": config.predict.model_dump(mode="json"),
         "threads": max(1, cpus // actors),
     }
@@ -59,7 +59,7 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
         _Predictor,
         fn_constructor_kwargs={"job": job},
         compute=data.ActorPoolStrategy(size=actors),
-        # actors that held every CPU would leave none for Ray Data's own tasks, and both would wait for ever
+        # actors that reserve every CPU leave none for Ray Data's own tasks, and both would wait forever
         num_cpus=0.1 if gpus else 0.5,
         num_gpus=1 if gpus else 0,
     )
@@ -73,30 +73,30 @@ def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list
 
 
 def _speed(checkpoint: Path, rows: list[dict]) -> dict:
-    """frames, and frames a second of one worker, over all videos and for each."""
-    frames, busy = sum(row["num_frames"] for row in rows), sum(row["seconds"] for row in rows)
+    """Return the number of frames, frames per second of one worker, and the rows of the videos."""
+    frames, seconds = sum(row["num_frames"] for row in rows), sum(row["seconds"] for row in rows)
     return {
         "checkpoint": file_digest(checkpoint),
         "frames": frames,
-        "frames_per_worker_second": frames / busy,
+        "frames_per_worker_second": frames / seconds,
         "videos": rows,
     }
 
 
-def _size(config: Config) -> tuple[int, int]:
-    given = config.predict
-    return (given.height or config.train.stage2.height, given.width or config.train.stage2.width)
+def _prediction_size(config: Config) -> tuple[int, int]:
+    predict_config, stage2 = config.predict, config.train.stage2
+    return (predict_config.height or stage2.height, predict_config.width or stage2.width)
 
 
 class _Predictor:
-    """An actor: loads the checkpoint once, then segments whole videos."""
+    """An actor that loads the checkpoint once, then segments whole videos."""
 
     def __init__(self, job: dict) -> None:
         from ssvos.device import choose_device, use_threads
         from ssvos.scribbles.store import read_store
 
         use_threads(job["threads"])
-        inputs = unpack(job["parcel"])
+        inputs = unpack(job["packed_inputs"])
         self.job, self.roots, self.videos = job, inputs.roots, evaluation_videos(inputs.index)
         self.store = read_store(inputs.scribbles)
         network, info = load_checkpoint(inputs.checkpoint)
@@ -110,7 +110,7 @@ class _Predictor:
 
         video = self.videos[row["video"]]
         root = self.roots[video.dataset]
-        started = time.perf_counter()
+        start = time.perf_counter()
         frames = (read_frame(root / frame.image_path) for frame in video.frames)
         scribbles = starting_scribbles(video, self.store, self.job["late_objects"][video.dataset])
         masks = segment(self.network, frames, scribbles, self.job["size"], self.config, self.loss)
@@ -119,7 +119,7 @@ class _Predictor:
             "num_frames": len(video.frames),
             "masks": [encode_labels(mask) for mask in masks],
             "names": [frame.name for frame in video.frames],
-            "seconds": time.perf_counter() - started,
+            "seconds": time.perf_counter() - start,
         }
 
 

@@ -1,10 +1,10 @@
-"""Stage `prepare`: make the embedded data set if it is asked for, check every file of every source, write the index."""
+"""Stage `prepare`: render the embedded data set if a source uses it, check every source's files, write the index."""
 
 from pipelines.evaluation_set import require_scorable
 from pipelines.params import Layout, read_params
 from pipelines.stage import no_arguments, run_stage
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records
+from pipelines.tracking.stage_records import Records
 from ssvos.data.index import write_index
 from ssvos.data.preparation import prepare, sequences_by_split
 from ssvos.progress import progress_bar

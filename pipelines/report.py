@@ -1,4 +1,4 @@
-"""Stage `report`: one self-contained page of a run, and the same table on the terminal."""
+"""Stage `report`: a run's results as one self-contained page, and its score table on the terminal."""
 
 import argparse
 import csv
@@ -16,19 +16,20 @@ from pipelines.reporting.score_table import score_tables, text_table
 from pipelines.reporting.search_table import read_search
 from pipelines.stage import run_stage
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records
+from pipelines.tracking.record import data_digest
+from pipelines.tracking.stage_records import Records
 from ssvos.config.variants import Params
 from ssvos.data.index import IndexedVideo, read_index, videos_of
 from ssvos.files import write_text
 from ssvos.hardware import this_machine
 
 _PACKAGES = ("torch", "ray", "dvc", "mlflow", "opencv-python-headless", "scikit-image", "numpy")
-_ROLES = {"train": "training", "holdout": "choosing the checkpoint", "val": "judging"}
+_ROLES = {"train": "training", "holdout": "choosing the checkpoint", "val": "evaluation"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--summary", action="store_true", help="print the table and the page's path, write nothing")
+    parser.add_argument("--summary", action="store_true", help="print the table and the page's path; write nothing")
     args = parser.parse_args()
     params = read_params()
     layout = Layout(params.base.data.name)
@@ -44,9 +45,9 @@ def main() -> None:
 
 
 def render(params: Params, layout: Layout) -> str:
-    """The page: no file beside it is needed, and the same run gives the same page."""
+    """Return the page's HTML. It needs no other file, and the same run gives the same page."""
     index = read_index(layout.index)
-    digest = tracking.data_digest(index)
+    digest = data_digest(index)
     tables = score_tables(params, layout)
     histories = _histories(params, layout)
     environment = template_environment()
@@ -70,28 +71,29 @@ def render(params: Params, layout: Layout) -> str:
 
 
 def _histories(params: Params, layout: Layout) -> dict[tuple[str, str], History]:
-    """history.csv by variant and stage, the main variant first; what was not trained is not there."""
-    found = {}
+    """Read history.csv by (variant, stage), the main variant first; only trained stages have an entry."""
+    histories = {}
     for name in reversed(list(params.variants)):
         for stage in ("stage1", "stage2"):
             path = layout.run(name, stage) / "history.csv"
             if path.is_file():
                 with open(path, newline="") as file:
-                    found[name, stage] = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    return found
+                    rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+                histories[name, stage] = rows
+    return histories
 
 
 def _splits(videos: list[IndexedVideo]) -> list[dict]:
     rows = []
     for split, role in _ROLES.items():
-        own = [video for video in videos if video.split == split]
-        frames = [frame for video in own for frame in video.frames]
+        members = [video for video in videos if video.split == split]
+        frames = [frame for video in members for frame in video.frames]
         rows.append(
             {
                 "role": role,
-                "videos": len(own),
+                "videos": len(members),
                 "frames": len(frames),
-                "objects": sum(len(video.objects) for video in own),
+                "objects": sum(len(video.objects) for video in members),
                 "labelled": sum(frame.objects is not None for frame in frames),
             }
         )
@@ -99,7 +101,7 @@ def _splits(videos: list[IndexedVideo]) -> list[dict]:
 
 
 def _scribbles(summary: dict[str, dict]) -> dict[str, dict]:
-    """The summary of the scribbles with the splits in words, in the order of their use."""
+    """Return the scribbles' summary with each split's role as key, in the order of the roles."""
     order = [key for role in _ROLES for key in summary if key.rpartition("/")[2] == role]
     several = len({key.rpartition("/")[0] for key in order}) > 1
     prefix = {key: f"{key.rpartition('/')[0]}: " if several else "" for key in order}
@@ -107,22 +109,22 @@ def _scribbles(summary: dict[str, dict]) -> dict[str, dict]:
 
 
 def _parameters(params: Params) -> list[tuple[str, list[str], bool]]:
-    """(key, value by variant, whether variants differ) of every parameter, those that differ first."""
+    """Return (key, value by variant, whether variants differ) of every parameter; those that differ come first."""
     values = {name: flatten(config) for name, config in params.variants.items()}
     keys = dict.fromkeys(key for flat in values.values() for key in flat)
     rows = []
     for key in keys:
-        row = [_shown(flat[key]) if key in flat else "–" for flat in values.values()]
+        row = [_format(flat[key]) if key in flat else "–" for flat in values.values()]
         rows.append((key, row, len(set(row)) > 1))
     return sorted(rows, key=lambda row: not row[2])
 
 
-def _shown(value: object) -> str:
-    """A parameter in words; of a folder or file outside the project only the name, the page goes to other people."""
+def _format(value: object) -> str:
+    """Format a parameter's value; of an absolute path only the name, because others read the page."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_shown(inner)}" for key, inner in value.items() if inner != "")
+        return ", ".join(f"{key}: {_format(inner)}" for key, inner in value.items() if inner != "")
     if isinstance(value, list):
-        return "; ".join(map(_shown, value))
+        return "; ".join(map(_format, value))
     if isinstance(value, str) and value.startswith(("/", "~")):
         return f"…/{Path(value).name}"
     return str(value)

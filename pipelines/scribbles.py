@@ -1,16 +1,16 @@
-"""Stage `scribbles`: simulate a scribble for every labelled frame with Ray Data, or take the drawn ones."""
+"""Stage `scribbles`: simulate a scribble for every labelled frame with Ray Data, or use the drawn ones."""
 
 from math import ceil
 
 import cv2
 import pyarrow as pa
 
-from pipelines.cluster.ray_cluster import cluster, quiet_data
+from pipelines.cluster.ray_cluster import cluster, quiet_ray_data
 from pipelines.cluster.worker_inputs import PackedInputs, pack, unpack
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import no_arguments, run_stage
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records
+from pipelines.tracking.stage_records import Records
 from ssvos.config import ScribbleConfig
 from ssvos.data.index import labelled_frames, read_index
 from ssvos.progress import progress_bar
@@ -18,7 +18,7 @@ from ssvos.scribbles.quality import summarise_store
 from ssvos.scribbles.store import STORE_SCHEMA, read_store_table, scribble_row, write_store
 
 _MOST_ROWS, FEWEST_ROWS = 512, 16
-_TASKS_A_CPU = 4
+_TASKS_PER_CPU = 4
 
 
 def main() -> None:
@@ -37,25 +37,30 @@ def main() -> None:
     print(f"{path}: {len(table)} scribbles")
 
 
-def simulate(frames: pa.Table, parcel: PackedInputs, config: ScribbleConfig) -> pa.Table:
-    """One store row for each labelled frame; a pure function of its row, so that workers and blocks do not matter."""
+def simulate(frames: pa.Table, packed_inputs: PackedInputs, config: ScribbleConfig) -> pa.Table:
+    """Return a store row for each labelled frame.
+
+    A row depends only on its frame, so the number of workers and the size of blocks do not change it.
+
+    frames: rows of the index.
+    """
     import ray
 
     rows = block_rows(len(frames), max(1, int(ray.cluster_resources().get("CPU", 1))))
     blocks = [frames.slice(start, rows) for start in range(0, max(1, len(frames)), rows)]
     dataset = (
-        quiet_data()
+        quiet_ray_data()
         .from_arrow(blocks)
         .map_batches(
             _simulate_batch,
-            fn_kwargs={"parcel": parcel, "config": config.model_dump()},
+            fn_kwargs={"packed_inputs": packed_inputs, "config": config.model_dump()},
             batch_format="pyarrow",
             batch_size=None,
             num_cpus=1,
         )
     )
     tables = []
-    with progress_bar("scribbling", len(frames)) as advance:
+    with progress_bar("simulating scribbles", len(frames)) as advance:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             tables.append(batch)
             advance(len(batch))
@@ -63,15 +68,18 @@ def simulate(frames: pa.Table, parcel: PackedInputs, config: ScribbleConfig) -> 
 
 
 def block_rows(frames: int, cpus: int) -> int:
-    """Frames of a task: several tasks a CPU, so that all end at about the same time, but not small ones, since Ray Data
-    looks for what is done, and gives out what is next, some five to ten times a second."""
-    each = max(_TASKS_A_CPU, ceil(frames / (_MOST_ROWS * cpus)))
-    return max(FEWEST_ROWS, ceil(frames / (each * cpus)))
+    """Return the number of frames per task.
+
+    Several tasks per CPU let all CPUs end at about the same time. Small tasks would wait: Ray Data collects and starts
+    tasks only five to ten times a second.
+    """
+    tasks_per_cpu = max(_TASKS_PER_CPU, ceil(frames / (_MOST_ROWS * cpus)))
+    return max(FEWEST_ROWS, ceil(frames / (tasks_per_cpu * cpus)))
 
 
-def _simulate_batch(batch: pa.Table, parcel: PackedInputs, config: dict) -> pa.Table:
-    cv2.setNumThreads(1)  # the other cores have workers of their own
-    settings, roots = ScribbleConfig(**config), unpack(parcel).roots
+def _simulate_batch(batch: pa.Table, packed_inputs: PackedInputs, config: dict) -> pa.Table:
+    cv2.setNumThreads(1)  # each core has its own worker
+    settings, roots = ScribbleConfig(**config), unpack(packed_inputs).roots
     rows = [scribble_row(row, roots[row["dataset"]], settings) for row in batch.to_pylist()]
     return pa.Table.from_pylist(rows, schema=STORE_SCHEMA)
 

@@ -1,4 +1,4 @@
-"""What every stage's command has: logging, and bad input as one line on standard error with exit status 1."""
+"""Shared by every stage's command: logging, and bad input as one line on standard error with exit status 1."""
 
 import argparse
 import logging
@@ -14,7 +14,7 @@ BAD_INPUT = (ValueError, FloatingPointError, OSError)
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; SSVOS_DEBUG=1 shows the traceback of an error as well."""
+    """Run a stage's `main`. Bad input ends it with status 1; SSVOS_DEBUG=1 also shows the traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for noisy in ("ray", "mlflow", "alembic", "PIL", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -25,14 +25,14 @@ def run_stage(main: Callable[[], None]) -> None:
         if os.environ.get("SSVOS_DEBUG"):
             raise
         sys.stdout.flush()
-        # the faults of a data set are a line each
+        # FaultyData has one line per fault
         print(f"error: {error if isinstance(error, FaultyData) else explain(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; `dvc repro` goes on from the last saved state", file=sys.stderr)
+        print("interrupted; `dvc repro` resumes from the last saved state", file=sys.stderr)
         sys.exit(130)
 
 
 def no_arguments(description: str) -> None:
-    """For a stage that has none: --help says what it does, anything else is a usage error and not a run."""
+    """Parse the command line of a stage without arguments: --help prints the description, anything else is an error."""
     argparse.ArgumentParser(description=description).parse_args()

@@ -1,4 +1,4 @@
-"""Stage `tables`: Tables IV to VII of the paper in their own shape, this run's answers beside the published ones."""
+"""Stage `tables`: Tables IV to VII of the paper in their printed layout, with this run's results added."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from pipelines.reporting.paper_tables import BESIDE, NUMBERS, ShownTable, shown_
 from pipelines.reporting.rendering import render_template
 from pipelines.stage import no_arguments, run_stage
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records
+from pipelines.tracking.stage_records import Records
 from ssvos.config.variants import Params
 from ssvos.files import write_text
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def write_tables(params: Params, layout: Layout) -> list[ShownTable]:
-    """Write every table as Markdown and CSV, all of them as one page, and the numbers as JSON."""
+    """Write each table as Markdown and CSV, all tables as one page, and the numbers as JSON."""
     videos = evaluation_videos(layout.index)
     tables = [shown_table(number, params, layout, videos) for number in NUMBERS]
     clips = clip_tables(params, layout, videos)
@@ -52,11 +52,12 @@ def write_tables(params: Params, layout: Layout) -> list[ShownTable]:
 
 
 def verdicts(table: ShownTable) -> str:
-    """What the table says of each variant at its main score, in one line; once where they are all the same."""
-    found = {line["variant"]: line["verdict"] for line in table.beside if line["measure"] == table.paper.main_column}
-    if len(set(found.values())) == 1:
-        return next(iter(found.values()))
-    return "; ".join(f"{variant}: {verdict}" for variant, verdict in found.items())
+    """Return the variants' verdicts on the table's main score as one line; equal verdicts are given once."""
+    main_lines = [line for line in table.beside if line["measure"] == table.paper.main_column]
+    by_variant = {line["variant"]: line["verdict"] for line in main_lines}
+    if len(set(by_variant.values())) == 1:
+        return next(iter(by_variant.values()))
+    return "; ".join(f"{variant}: {verdict}" for variant, verdict in by_variant.items())
 
 
 def _is_marked(table: ShownTable) -> bool:
@@ -64,17 +65,17 @@ def _is_marked(table: ShownTable) -> bool:
 
 
 def _numbers(tables: Sequence[ShownTable]) -> dict[str, dict]:
-    """{table: {variant: {measure: {paper, this_run, sd, difference}}}}, numbers alone, of what was run."""
-    found: dict[str, dict] = {}
+    """Return {table: {variant: {measure: {paper, this_run, sd, difference}}}} of the variants that were run."""
+    result: dict[str, dict] = {}
     for table in tables:
         several = {place.name: f" on {place.source}" for place in table.places if len(table.places) > 1}
         for line in table.beside:
             numbers = {key.replace(" ", "_"): _number(line[key]) for key in ("paper", "this run", "sd", "difference")}
             if numbers["this_run"] is not None:
                 name = line["variant"] + several.get(line["judged on"], "")
-                measures = found.setdefault(table.number, {}).setdefault(name, {})
+                measures = result.setdefault(table.number, {}).setdefault(name, {})
                 measures[line["measure"]] = {key: value for key, value in numbers.items() if value is not None}
-    return found
+    return result
 
 
 def _number(text: str) -> float | None:
@@ -85,12 +86,12 @@ def _number(text: str) -> float | None:
 
 
 def _clip_lines(tables: Sequence[ClipTable]) -> list[tuple[str, ...]]:
-    """A line a method and clip; the means in front."""
+    """Return a line per method and clip, with a method's mean before its clips."""
     lines = [("source", "method", "given at test time", "clip", "J / F")]
     for table in tables:
-        for one in table.lines:
-            named = zip(("mean", *table.clips), one.cells, strict=True)
-            lines += [(table.source, one.name, one.given, clip, cell) for clip, cell in named]
+        for line in table.lines:
+            clips = zip(("mean", *table.clips), line.cells, strict=True)
+            lines += [(table.source, line.name, line.given, clip, cell) for clip, cell in clips]
     return lines
 
 

@@ -49,8 +49,8 @@ from pipelines.cluster.worker_errors import bad_input
 from pipelines.params import Layout
 from pipelines.stage import run_stage
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records
-from pipelines.tune import kept_folder, trial_config
+from pipelines.tracking.stage_records import Records
+from pipelines.tune import search_folder, trial_config
 from ssvos import cli
 from ssvos.config.variants import merge, read_params
 from ssvos.labels import write_labels
@@ -138,12 +138,12 @@ DATA = [
     (PREPARE, lambda: renamed(f"{MASKS}/c/00001.png", ".PNG"), "c/00001.PNG: the suffix must be .png"),
     (PREPARE, lambda: write(f"{MASKS}/c/notes.txt"), "c/notes.txt: expected only annotations <frame>.png"),
     (PREPARE, one_turned, "a/00001.jpg: its EXIF orientation is 6; rotate the pixels"),
-    (PREPARE, small_judged, "c/00000.jpg: frame is 24x40; enlarge it"),
+    (PREPARE, small_judged, "c/00000.jpg: frame is 24x40, the network needs at least 32x32"),
     (PREPARE, other_objects, "Scribbles/c/00000.png: its object 3 is not in the frame's mask"),
-    (PREPARE, scribble_before_mask, "c/00000.jpg: a judged video's first scribble needs a mask beside it"),
+    (PREPARE, scribble_before_mask, "c/00000.jpg: the first scribble of an evaluation video needs a mask"),
     (PREPARE, youtube(lambda: write("yt/val/meta.json", "{")), "val/meta.json: not a YouTube-VOS meta.json"),
     (PREPARE, youtube(lambda: write("yt/val/meta.json", '{"videos": {}}')), "val/meta.json: lists no video"),
-    (PREPARE, youtube(lambda: write_labels("yt/val/Annotations/v/00002.png", a_mask(3))), "does not know its object 3"),
+    (PREPARE, youtube(lambda: write_labels("yt/val/Annotations/v/00002.png", a_mask(3))), "object 3 is not in "),
 ]
 
 
@@ -254,28 +254,28 @@ PARAMS = [
     (TUNE, space(loss__weight={"low": 2.0, "high": 1.0}), "tune.space.loss.weight: low 2.0 must be below high 1.0"),
     (TUNE, space(loss__beta={"low": 0.0, "high": 1.0}), "tune.space.loss.beta: low 0.0 must be above 0 if log is true"),
     (TUNE, space(loss__scale={"low": 0.5, "high": 4.0}), "tune.space.loss.scale: … less than or equal to 1, not 4.0"),
-    (TUNE, space(train__stage1__epochs={"low": 1.0, "high": 4.0}), "train.stage1.epochs: is what a trial costs"),
-    (TUNE, space(data__sources={"choices": ["a", "b"]}), "tune.space.data.sources: is no single value"),
-    (TUNE, space(scribbles__margin_max={"low": 0.1, "high": 0.2}), "scribbles.margin_max: decides nothing in a trial"),
+    (TUNE, space(train__stage1__epochs={"low": 1.0, "high": 4.0}), "train.stage1.epochs: all trials have the same"),
+    (TUNE, space(data__sources={"choices": ["a", "b"]}), "tune.space.data.sources: not a single value"),
+    (TUNE, space(scribbles__margin_max={"low": 0.1, "high": 0.2}), "scribbles.margin_max: has no effect on a trial"),
     (TUNE, space(loss__beta={"low": 0.1}), "tune.space.loss.beta: has no range; give low and high, or choices"),
     (TUNE, space(loss__weight={"choices": [0.1, 0.2]}), "tune.space.loss.weight: has both choices and a range"),
     (TUNE, space(loss__beta={"choices": [0.1, 0.1]}), "tune.space.loss.beta: has fewer than two choices"),
-    (TUNE, space(loss__regularizer={"low": 0.1, "high": 1.0}), "tune.space.loss.regularizer: is no number … choices"),
+    (TUNE, space(loss__regularizer={"low": 0.1, "high": 1.0}), "tune.space.loss.regularizer: not a number … choices"),
     (TUNE, space(loss__regularizer={"choices": ["none", "crf"]}), "loss.regularizer: input should be … not 'crf'"),
-    (TUNE, space(**{WIDTH: {"low": 4.5, "high": 8.0}}), "model.fusion_channels: is a whole number, 4.5 to 8.0 are not"),
+    (TUNE, space(**{WIDTH: {"low": 4.5, "high": 8.0}}), "fusion_channels: an integer, but its range is 4.5 to 8.0"),
     (TUNE, space(loss__beta={"low": 0.1, "high": 1.0, "num": 1}), "tune.space.loss.beta: num 1 is not a grid"),
-    (TUNE, tune(searcher="grid"), "tune.space.loss.weight: a grid takes points, not a range; add num"),
-    (TUNE, tune(searcher="grid", space=GRID), "params.yaml: tune.trials: 3, the grid has 9 points; raise it"),
-    (TUNE, tune(searcher="pbt", space={"model.fusion_channels": {"low": 4, "high": 8}}), "cannot change while a net"),
-    (TUNE, tune(searcher="pbt", trials=1), "params.yaml: tune.trials: a population has 2 members or more, not 1"),
+    (TUNE, tune(searcher="grid"), "tune.space.loss.weight: a grid needs points, not a range; add num"),
+    (TUNE, tune(searcher="grid", space=GRID), "params.yaml: tune.trials: 3 trials, but the grid has 9 points"),
+    (TUNE, tune(searcher="pbt", space={"model.fusion_channels": {"low": 4, "high": 8}}), "cannot change during"),
+    (TUNE, tune(searcher="pbt", trials=1), "params.yaml: tune.trials: a population needs at least 2 members"),
     (
         TUNE,
         tune(searcher="pbt", perturbation_interval=2),
-        "params.yaml: tune.perturbation_interval: 2, a trial has 2 epochs; lower it",
+        "params.yaml: tune.perturbation_interval: 2, but a trial has only 2 epochs; lower it",
     ),
-    (TUNE, tune(searcher="pbt", workers=2), "params.yaml: tune.workers: 2, pbt trains a trial in one process"),
-    (TUNE, tune(workers=3), "params.yaml: tune.workers: 3 cannot share a batch of 2 clips (train.stage1)"),
-    (TUNE, tune(resources={"cpus": 999.0}), "params.yaml: tune.resources: 999 CPUs and 0 GPUs asked for, there are"),
+    (TUNE, tune(searcher="pbt", workers=2), "params.yaml: tune.workers: 2 workers, but pbt trains a trial in one"),
+    (TUNE, tune(workers=3), "tune.workers: a batch of 2 clips (train.stage1) cannot be divided among 3"),
+    (TUNE, tune(resources={"cpus": 999.0}), "params.yaml: tune.resources: 999 CPUs and 0 GPUs requested, but"),
     (TUNE, tune(resources={"gpus": 1.5}), "params.yaml: tune.resources: gpus 1.5 is above 1"),
     (
         TUNE,
@@ -421,11 +421,11 @@ def server(**environment: str) -> Callable[[], None]:
 CLOSED = "127.0.0.1:9"  # the port of a service that nobody runs any more
 STAGE1 = STAGE2.replace("stage2", "stage1")
 SURROUNDINGS = [
-    (PREPARE, server(MLFLOW_TRACKING_URI=f"http://{CLOSED}"), f"http://{CLOSED}: no MLflow server answers there"),
+    (PREPARE, server(MLFLOW_TRACKING_URI=f"http://{CLOSED}"), f"http://{CLOSED}: no MLflow server answers at this"),
     (PREPARE, server(MLFLOW_TRACKING_URI="mlruns"), "MLFLOW_TRACKING_URI mlruns: not usable"),
     (PREPARE, server(MLFLOW_TRACKING_URI="sqlite:///params.yaml/x.db"), "params.yaml is a file; move it away"),
     (PREPARE, server(MLFLOW_TRACKING_URI="sqlite:///scribble.png"), "scribble.png: file is not a database"),
-    ("pipelines.scribbles", server(RAY_ADDRESS=CLOSED), f"RAY_ADDRESS {CLOSED}: no cluster answers there"),
+    ("pipelines.scribbles", server(RAY_ADDRESS=CLOSED), f"RAY_ADDRESS {CLOSED}: no cluster answers at this"),
     ("pipelines.scribbles", server(RAY_ADDRESS="somewhere"), "RAY_ADDRESS somewhere: expected host:port"),
     (
         "pipelines.scribbles",
@@ -433,22 +433,22 @@ SURROUNDINGS = [
         "SSVOS_STORAGE ftp://x/y: not usable",
     ),
     (STAGE1, server(SSVOS_STORAGE="/proc/states"), "SSVOS_STORAGE /proc/states: not usable"),
-    (TUNE, server(SSVOS_STORAGE="states"), "SSVOS_STORAGE states: the path of a folder begins with /"),
+    (TUNE, server(SSVOS_STORAGE="states"), "SSVOS_STORAGE states: a folder needs an absolute path"),
     (
         TUNE,
         lambda: (tune(searcher="pbt", perturbation_interval=1)(), server(RAY_ADDRESS=CLOSED)()),
-        "params.yaml: tune.searcher: pbt copies states from machine to machine; set SSVOS_STORAGE",
+        "params.yaml: tune.searcher: pbt copies weights between machines; set SSVOS_STORAGE",
     ),
     (STAGE1, server(SSVOS_WORKERS="two"), "SSVOS_WORKERS: 'two' is not a number of workers"),
     (STAGE1, server(SSVOS_LOADERS="-1"), "SSVOS_LOADERS: '-1' is not a number of processes"),
-    (STAGE1, server(SSVOS_WORKERS="999"), "SSVOS_WORKERS: 999 workers asked for, there are"),
-    # of a cluster, which is not asked: how many CPUs there are here does not matter
-    (STAGE1, server(SSVOS_WORKERS="3", RAY_ADDRESS=CLOSED), "a batch of 2 clips cannot be shared by 3"),
+    (STAGE1, server(SSVOS_WORKERS="999"), "SSVOS_WORKERS: 999 workers requested, but there are"),
+    # for a cluster, which is not contacted: the number of CPUs of this machine does not matter
+    (STAGE1, server(SSVOS_WORKERS="3", RAY_ADDRESS=CLOSED), "a batch of 2 clips cannot be divided among 3"),
 ]
 
 
 def best(**changes) -> Callable[[], None]:
-    """tune/best.yaml as a search leaves it, but for the changes."""
+    """Write tune/best.yaml as a search does, with these changes."""
     search = {"data": "tiny", "data_digest": "d", "variant": "ours", "trials": 3, "metric": "J", "digest": "s"}
     found = {"search": search, "best": {"trial": 1, "score": 0.5}, "before": None, "params": {"loss": {"weight": 0.5}}}
     return lambda: write("tune/best.yaml", json.dumps(merge(found, changes)))  # JSON is YAML
@@ -458,17 +458,17 @@ ADOPT, RECORDS = "pipelines.tuning.apply_best --yes", "pipelines.tracking.run_re
 
 
 def broken_trial() -> None:
-    """Of a search of these parameters that was interrupted."""
+    """Break a saved trial of an interrupted search."""
     params = read_params(Path("params.yaml"))
     records = Records.read(params, Layout("tiny"))
-    write(str(kept_folder(records, params, trial_config(params)) / "trial-0000.json"), "{")
+    write(str(search_folder(records, params, trial_config(params)) / "trial-0000.json"), "{")
 
 
 NO_INDEX = "index.parquet: no such index; prepare the data first"
 LATER = [
     (STAGE1, lambda: gone("data"), NO_INDEX),
     (TUNE, lambda: gone("data"), NO_INDEX),
-    (TUNE, broken_trial, "trial-0000.json: not a trial of a search"),
+    (TUNE, broken_trial, "trial-0000.json: not a saved trial"),
     (STAGE1, lambda: write("data/tiny/frames/index.parquet", "x"), "index.parquet: not an index"),
     (STAGE1, lambda: gone("data/tiny/scribbles"), "scribbles.parquet: no scribble store; make the scribbles first"),
     (STAGE1, lambda: write("data/tiny/scribbles/scribbles.parquet", "x"), "scribbles.parquet: not a scribble store"),
@@ -476,14 +476,14 @@ LATER = [
     (TUNE, lambda: edit("params.yaml", tune={"trial": {"train": {"stage2": {"clip_frames": 50}}}}), "clip_frames 50:"),
     (STAGE1, lambda: edit("params.yaml", model={"backbone": {"weights": "no.pth"}}), "no.pth: no such backbone"),
     (SCORE, lambda: None, "predictions/tiny/ours/val: no masks to score"),
-    (ADOPT, lambda: None, "tune/best.yaml: no search has ended here"),
-    (ADOPT, best(search={"data": "davis"}), "tune/best.yaml: its search was of data set davis, params.yaml is of tiny"),
+    (ADOPT, lambda: None, "tune/best.yaml: no such file, no search has finished"),
+    (ADOPT, best(search={"data": "davis"}), "best.yaml: the search used data set davis, but params.yaml uses tiny"),
     (ADOPT, lambda: write("tune/best.yaml", "search: [\n"), "tune/best.yaml: not readable as YAML; line 2:"),
     (ADOPT, best(search={"data": None, "trials": {}}, best=1), "tune/best.yaml: not the result of a search"),
     (ADOPT, best(params={"loss": {"weight": "x"}}), "tune/best.yaml: not the result of a search"),
-    (ADOPT, best(params={"loss": {"wieght": 1.0}}), "tune/best.yaml: loss.wieght is no parameter"),
-    (RECORDS, lambda: gone("data"), "index.parquet: nothing to record yet"),
-    (RECORDS, lambda: None, "ours train_stage1: its outputs are not whole … history.csv"),
+    (ADOPT, best(params={"loss": {"wieght": 1.0}}), "tune/best.yaml: loss.wieght is not a parameter"),
+    (RECORDS, lambda: gone("data"), "index.parquet: no such file, so nothing to record"),
+    (RECORDS, lambda: None, "ours train_stage1: incomplete outputs … history.csv"),
     (FIT, lambda: gone("fit.yaml"), "fit.yaml: no such file"),
     (FIT, lambda: edit("fit.yaml", train={"stage1": {"precision": "float16"}}), "precision float16 needs a GPU"),
     (FIT, lambda: drawn_alone("fit.yaml", dense_every=2), "data.sources: s has no dense mask to train on"),
@@ -694,7 +694,7 @@ def test_scribbles_join_what_lies_in_their_folder(place, monkeypatch, capfd):
     assert len(list(Path("out").glob("*/*.png"))) == 9 and Path("out/a/00000.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_fault_that_a_worker_finds_is_told_in_its_own_words():
+def test_a_workers_error_about_its_input_is_extracted_from_rays_error():
     from ray.exceptions import RayTaskError, UserCodeException
     from ray.train.v2.api.exceptions import WorkerGroupError
 

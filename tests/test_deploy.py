@@ -1,4 +1,4 @@
-"""The files of deploy/ are what their readers accept, and a broken field is refused; the MLflow server starts."""
+"""The files of deploy/ are valid for the programs that read them, broken ones are rejected; MLflow's server starts."""
 
 import copy
 import json
@@ -35,21 +35,24 @@ def read(name: str) -> dict:
 
 
 def broken(document: dict, path: str, value: object) -> dict:
-    """The document with another value at a dotted path, or without it; `old>new` as last part renames the key."""
+    """Return the document with another value at a dotted path.
+
+    GONE removes the last key, or renames it if it is `old>new`.
+    """
     document = copy.deepcopy(document)
     *parents, last = path.split(".")
-    place = document
+    parent = document
     for key in parents:
-        place = place[int(key) if key.isdigit() else key]
+        parent = parent[int(key) if key.isdigit() else key]
     old, _, new = last.partition(">")
     old = int(old) if old.isdigit() else old
-    place[old]  # a path that leads nowhere would break nothing
+    parent[old]  # raises for a path that does not exist
     if value is not GONE:
-        place[old] = value
+        parent[old] = value
     elif new:
-        place[new] = place.pop(old)
+        parent[new] = parent.pop(old)
     else:
-        del place[old]
+        del parent[old]
     return document
 
 
@@ -82,17 +85,17 @@ CLUSTER_FAULTS = [
 ]
 
 
-def test_ray_cluster_has_the_fields_of_kuberay():
+def test_ray_cluster_is_valid_for_kuberay():
     RayCluster.model_validate(read("raycluster.yaml"))
 
 
 @pytest.mark.parametrize(("path", "value"), CLUSTER_FAULTS)
-def test_broken_ray_cluster_is_refused(path, value):
+def test_a_broken_ray_cluster_is_rejected(path, value):
     with pytest.raises(ValidationError):
         RayCluster.model_validate(broken(read("raycluster.yaml"), f"spec.{path}", value))
 
 
-def test_ray_job_has_the_fields_of_kuberay_and_the_same_cluster():
+def test_ray_job_is_valid_for_kuberay_and_has_the_same_cluster():
     job = RayJob.model_validate(read("rayjob.yaml"))
     assert job.spec.rayClusterSpec == RayCluster.model_validate(read("raycluster.yaml")).spec
 
@@ -110,12 +113,12 @@ def test_ray_job_has_the_fields_of_kuberay_and_the_same_cluster():
         (f"spec.rayClusterSpec.{HEAD}.image", GONE),
     ],
 )
-def test_broken_ray_job_is_refused(path, value):
+def test_a_broken_ray_job_is_rejected(path, value):
     with pytest.raises(ValidationError):
         RayJob.model_validate(broken(read("rayjob.yaml"), path, value))
 
 
-def test_shared_volume_and_tracking_address_are_what_the_pods_name():
+def test_pods_name_the_shared_volume_and_the_tracking_address():
     config, claim = read_all("shared.yaml")
     config, claim = ConfigMap.model_validate(config), VolumeClaim.model_validate(claim)
     assert set(config.data) == {"MLFLOW_TRACKING_URI"}
@@ -136,7 +139,7 @@ def test_shared_volume_and_tracking_address_are_what_the_pods_name():
         (1, VolumeClaim, "spec.resources.requests.storage", "much"),
     ],
 )
-def test_broken_shared_file_is_refused(document, model, path, value):
+def test_a_broken_shared_file_is_rejected(document, model, path, value):
     with pytest.raises(ValidationError):
         model.model_validate(broken(read_all("shared.yaml")[document], path, value))
 
@@ -146,7 +149,7 @@ def pods() -> list:
     return [group.template.spec for group in (spec.headGroupSpec, *spec.workerGroupSpecs)]
 
 
-def test_there_are_cpu_workers_and_gpu_workers_and_a_head_that_computes_nothing():
+def test_the_cluster_has_cpu_workers_gpu_workers_and_a_head_without_cpus():
     spec = RayCluster.model_validate(read("raycluster.yaml")).spec
     gpus = [group.template.spec.containers[0].resources.limits.get("nvidia.com/gpu") for group in spec.workerGroupSpecs]
     assert sorted(gpus, key=str) == ["1", None]
@@ -156,7 +159,7 @@ def test_there_are_cpu_workers_and_gpu_workers_and_a_head_that_computes_nothing(
 # --- versions ---
 
 
-def test_ray_of_images_manifests_and_lock_is_one():
+def test_images_manifests_and_lock_have_the_same_ray_version():
     version = locked("ray")
     assert RayCluster.model_validate(read("raycluster.yaml")).spec.rayVersion == version
     texts = {path.name: path.read_text() for path in DEPLOY.rglob("*") if path.is_file()}
@@ -166,7 +169,7 @@ def test_ray_of_images_manifests_and_lock_is_one():
     assert tags["Dockerfile"] == used
 
 
-def test_locked_extras_are_not_locked_twice():
+def test_extra_packages_of_nodes_are_not_locked_twice():
     names = [set(re.findall(r"^([\w.-]+)==", (PROJECT / name).read_text(), re.MULTILINE)) for name in LOCKS]
     assert not names[0] & names[2]
     assert {"psycopg2-binary", "opencensus"} <= names[2] and "boto3" in names[0]
@@ -176,7 +179,7 @@ def test_locked_extras_are_not_locked_twice():
 
 
 def check_launcher(config: dict) -> dict:
-    """Ray's schema, then what `ray up` does with a file before it touches a machine."""
+    """Apply Ray's schema, then the checks of `ray up` before it connects to a machine."""
     from ray import autoscaler
     from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -187,19 +190,19 @@ def check_launcher(config: dict) -> dict:
 
 
 def cloud_variant() -> dict:
-    """The file with its commented cloud keys in place of the local ones."""
+    """Return the file with its commented cloud keys instead of the local ones."""
     text = (DEPLOY / "ray-cluster.yaml").read_text().partition("# --- in a cloud")[2].partition("\n")[2]
     return read("ray-cluster.yaml") | YAML(typ="safe").load(re.sub(r"^# ", "", text, flags=re.MULTILINE))
 
 
-def test_launcher_file_is_valid_for_ray_and_carries_files_that_exist():
+def test_the_launcher_file_is_valid_for_ray_and_copies_the_locks():
     prepared = check_launcher(read("ray-cluster.yaml"))
     assert prepared["available_node_types"]["local.cluster.node"]["max_workers"] == 2
-    carried = [source for source in read("ray-cluster.yaml")["file_mounts"].values() if not source.startswith("~")]
-    assert sorted(carried) == sorted(LOCKS)
+    copied = [source for source in read("ray-cluster.yaml")["file_mounts"].values() if not source.startswith("~")]
+    assert sorted(copied) == sorted(LOCKS)
 
 
-def test_launcher_cloud_keys_are_valid_for_ray():
+def test_the_launchers_cloud_keys_are_valid_for_ray():
     prepared = check_launcher(cloud_variant())
     assert set(prepared["available_node_types"]) == {"head", "cpu", "gpu"}
 
@@ -217,7 +220,7 @@ def test_launcher_cloud_keys_are_valid_for_ray():
         ("setup_commands.0", 1),
     ],
 )
-def test_broken_launcher_file_is_refused_by_ray(path, value):
+def test_a_broken_launcher_file_is_rejected_by_ray(path, value):
     with pytest.raises(SchemaError):
         check_launcher(broken(read("ray-cluster.yaml"), path, value))
 
@@ -232,7 +235,7 @@ def test_broken_launcher_file_is_refused_by_ray(path, value):
         ("available_node_types.gpu.node_config", GONE),
     ],
 )
-def test_broken_cloud_keys_are_refused_by_ray(path, value):
+def test_broken_cloud_keys_are_rejected_by_ray(path, value):
     with pytest.raises((SchemaError, ValueError, AssertionError)):
         check_launcher(broken(cloud_variant(), path, value))
 
@@ -247,31 +250,31 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 
 def check_dockerfile(text: str) -> None:
-    """ValueError for what would not build, or would not be the image that the manifests expect."""
+    """Raise ValueError if the file would not build, or not the image that the manifests expect."""
     steps = instructions(text)
     known = {"ARG", "FROM", "RUN", "COPY", "ENV", "USER", "WORKDIR"}
-    if strange := {word for word, _ in steps} - known:
-        raise ValueError(f"instructions {strange}")
+    if unknown := {word for word, _ in steps} - known:
+        raise ValueError(f"unknown instructions {unknown}")
     bases = [rest for word, rest in steps if word == "FROM"]
     arguments = dict(rest.split("=", 1) for word, rest in steps if word == "ARG" and "=" in rest)
     if bases != ["${BASE}"] or not re.fullmatch(r"[a-z/]+:[\w.-]*\d[\w.-]*", arguments.get("BASE", "")):
         raise ValueError(f"starts from {bases}, by default {arguments.get('BASE')}")
     copied = [source for word, rest in steps if word == "COPY" for source in rest.split()[:-1]]
     if missing := [source for source in copied if not (PROJECT / source).is_file()]:
-        raise ValueError(f"copies {missing}")
+        raise ValueError(f"copies missing files {missing}")
     if sorted(copied) != sorted(LOCKS):
         raise ValueError(f"copies {copied}, the locks are {LOCKS}")
     installs = re.findall(r"pip install([^&]*)", " ".join(rest for word, rest in steps if word == "RUN"))
     for options in installs:
         words = [word for word in options.split() if word != "--no-cache-dir" and word != "--require-hashes"]
         if words[::2] != ["-r"] * (len(words) // 2):
-            raise ValueError(f"installs what no lock names: {options}")
+            raise ValueError(f"installs packages without a lock: {options}")
     users = [rest for word, rest in steps if word == "USER"]
     if not users or re.match(r"(root|0)\b", users[-1]):
         raise ValueError(f"runs as {users}")
 
 
-def test_dockerfile_installs_the_locks_on_a_chosen_base_as_another_user_than_root():
+def test_the_dockerfile_installs_the_locks_on_a_chosen_base_and_does_not_run_as_root():
     text = (DEPLOY / "Dockerfile").read_text()
     check_dockerfile(text)
     user = int(re.search(r"^USER (\d+)", text, re.MULTILINE)[1])
@@ -293,7 +296,7 @@ def test_dockerfile_installs_the_locks_on_a_chosen_base_as_another_user_than_roo
         ("WORKDIR", "WORKDIRS"),
     ],
 )
-def test_broken_dockerfile_is_refused(old, new):
+def test_a_broken_dockerfile_is_rejected(old, new):
     text = (DEPLOY / "Dockerfile").read_text()
     assert old in text
     with pytest.raises(ValueError):
@@ -303,11 +306,11 @@ def test_broken_dockerfile_is_refused(old, new):
 # --- MLflow ---
 
 
-def test_compose_file_has_the_fields_of_compose_and_secrets_from_the_environment():
+def test_the_compose_file_is_valid_and_takes_secrets_from_the_environment():
     compose = Compose.model_validate(read("mlflow/compose.yaml"))
     assert [name for name, service in compose.services.items() if service.ports] == ["mlflow"]
-    asked = re.findall(r"\$\{(\w+):\?", (DEPLOY / "mlflow/compose.yaml").read_text())
-    assert set(asked) == {"POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    required = re.findall(r"\$\{(\w+):\?", (DEPLOY / "mlflow/compose.yaml").read_text())
+    assert set(required) == {"POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
 
 
 @pytest.mark.parametrize(
@@ -329,16 +332,16 @@ def test_compose_file_has_the_fields_of_compose_and_secrets_from_the_environment
         ("volumes>volume", GONE),
     ],
 )
-def test_broken_compose_file_is_refused(path, value):
+def test_a_broken_compose_file_is_rejected(path, value):
     with pytest.raises(ValidationError):
         Compose.model_validate(broken(read("mlflow/compose.yaml"), path, value))
 
 
-def ask(url: str, host: str = "") -> tuple[int, str]:
+def get(url: str, host: str = "") -> tuple[int, str]:
     request = urllib.request.Request(url, headers={"Host": host} if host else {})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.status, answer.read().decode()
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, ""
 
@@ -348,21 +351,21 @@ def wait_for(url: str, process: subprocess.Popen, seconds: float) -> str:
     while time.monotonic() < end:
         assert process.poll() is None, "the server ended"
         try:
-            return ask(url)[1]
+            return get(url)[1]
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"{url}: no answer")
 
 
 @pytest.mark.timeout(90)
-def test_mlflow_server_starts_from_the_compose_file_and_answers_its_own_hosts_alone(tmp_path: Path):
-    """Its command and settings, with SQLite in PostgreSQL's place and a folder in that of S3, on loopback."""
+def test_the_compose_files_mlflow_server_starts_and_answers_only_its_own_hosts(tmp_path: Path):
+    """Use the file's command and settings on loopback, with SQLite for PostgreSQL and a folder for S3."""
     service = Compose.model_validate(read("mlflow/compose.yaml")).services["mlflow"]
     port, command = free_port(), list(service.command)
     command[command.index("--host") + 1] = "127.0.0.1"
     command[command.index("--port") + 1] = str(port)
     command[command.index("--workers") + 1] = "1"
-    # ${NAME:-default} is the default here; what must be given is not needed without PostgreSQL and S3
+    # ${NAME:-default} becomes the default; required variables are only used by PostgreSQL and S3
     settings = {name: re.sub(r"^\$\{\w+:[-?](.*)\}$", r"\1", value) for name, value in service.environment.items()}
     settings |= {
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
@@ -376,8 +379,8 @@ def test_mlflow_server_starts_from_the_compose_file_and_answers_its_own_hosts_al
     try:
         assert wait_for(f"http://127.0.0.1:{port}/health", server, 80) == "OK"
         search = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
-        assert ask(search)[0] == 200
-        assert ask(search, host="elsewhere.example")[0] == 403
+        assert get(search)[0] == 200
+        assert get(search, host="elsewhere.example")[0] == 403
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait(timeout=10)

@@ -1,1 +1,1 @@
-"""Ray: the cluster, what reaches its workers, and the state that outlives them."""
+"""Ray: the cluster, the workers' inputs, and the saved states to resume from."""

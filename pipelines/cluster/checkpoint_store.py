@@ -5,10 +5,10 @@ from ssvos.training.train_state import Kept
 
 
 class CheckpointStore(Kept):
-    """As `Kept`, whose path may be a Place too."""
+    """Like `Kept`, but `path` may also be a StorageLocation."""
 
     def write(self, state: bytes) -> None:
-        """At every moment at least one whole state is there."""
+        """Save a state; at every moment at least one complete state exists."""
         if self.path.is_file():
             self.path.replace(self.before)
         put(self.path, state)

@@ -1,7 +1,7 @@
-"""SSVOS_STORAGE: a place that every machine reaches by URL, for states to go on from and for what workers read.
+"""SSVOS_STORAGE: a folder or object store that every machine can reach, for saved states and for workers' inputs.
 
-Without it, states lie in resume/ of the project's folder, and inputs travel through Ray's object store. It decides
-where bytes lie and no result, so that it is no parameter.
+If it is unset, saved states are in resume/ of the project's folder, and inputs travel through Ray's object store. It
+decides where files are stored and changes no result, so it is not a parameter.
 """
 
 import fnmatch
@@ -15,33 +15,36 @@ from pathlib import Path, PurePosixPath
 
 from ssvos.files import require_writable, write_bytes
 
-_REMEDY = "give s3://BUCKET/FOLDER, or a folder that every machine sees"
+_REMEDY = "use s3://BUCKET/FOLDER, or a folder that every machine can reach"
 
 
 @dataclass(frozen=True)
-class Place:
-    """A name in an object store, with what is asked of a `pathlib.Path` here; written whole or not at all.
+class StorageLocation:
+    """A name in an object store, with the methods of `pathlib.Path` that the pipeline uses.
 
-    url: of the store, as SSVOS_STORAGE gives it; every machine opens it with the credentials of its own environment.
+    A write is complete or leaves nothing.
+
+    url: the store's URL as in SSVOS_STORAGE; each machine opens it with the credentials of its own environment.
+    name: path of the object below that URL.
     """
 
     url: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.url.partition('://')[0]}://{self.path}"  # not the URL: a password may be in it
+        return f"{self.url.partition('://')[0]}://{self.path}"  # not the URL: it may contain a password
 
-    def __truediv__(self, part: str) -> "Place":
-        return Place(self.url, f"{self.name}/{part}")
+    def __truediv__(self, part: str) -> "StorageLocation":
+        return StorageLocation(self.url, f"{self.name}/{part}")
 
     @property
     def filesystem(self):
-        return _opened(self.url)[0]
+        return _open_filesystem(self.url)[0]
 
     @property
     def path(self) -> str:
-        """As the file system has it."""
-        return f"{_opened(self.url)[1].rstrip('/')}/{self.name}"
+        """The path within the file system."""
+        return f"{_open_filesystem(self.url)[1].rstrip('/')}/{self.name}"
 
     @property
     def stem(self) -> str:
@@ -51,18 +54,18 @@ class Place:
     def suffix(self) -> str:
         return PurePosixPath(self.name).suffix
 
-    def with_name(self, name: str) -> "Place":
-        return Place(self.url, str(PurePosixPath(self.name).with_name(name)))
+    def with_name(self, name: str) -> "StorageLocation":
+        return StorageLocation(self.url, str(PurePosixPath(self.name).with_name(name)))
 
     def is_file(self) -> bool:
         return self.filesystem.get_file_info(self.path).is_file
 
-    def glob(self, pattern: str) -> Iterator["Place"]:
+    def glob(self, pattern: str) -> Iterator["StorageLocation"]:
         from pyarrow.fs import FileSelector
 
-        for found in self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True)):
-            if fnmatch.fnmatchcase(found.base_name, pattern):
-                yield self / found.base_name
+        for info in self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True)):
+            if fnmatch.fnmatchcase(info.base_name, pattern):
+                yield self / info.base_name
 
     def read_bytes(self) -> bytes:
         with self.filesystem.open_input_stream(self.path) as stream:
@@ -72,68 +75,74 @@ class Place:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
-        with self.filesystem.open_output_stream(self.path) as stream:  # an object is there when its stream is closed
+        with self.filesystem.open_output_stream(self.path) as stream:  # the object appears when the stream closes
             stream.write(content)
 
-    def replace(self, target: "Place") -> None:
+    def replace(self, target: "StorageLocation") -> None:
         self.filesystem.move(self.path, target.path)
 
     def unlink(self) -> None:
         self.filesystem.delete_file(self.path)
 
 
-def storage() -> Path | Place | None:
-    """What SSVOS_STORAGE names: a folder, an object store, or nothing. ValueError for what is neither."""
-    given = os.environ.get("SSVOS_STORAGE", "")
-    if not given:
+def storage() -> Path | StorageLocation | None:
+    """Return the folder or object store that SSVOS_STORAGE names, or None if it is unset.
+
+    Raises ValueError for a relative folder.
+    """
+    value = os.environ.get("SSVOS_STORAGE", "")
+    if not value:
         return None
-    scheme, _, rest = given.rpartition("://")
+    scheme, _, rest = value.rpartition("://")
     if scheme in ("", "file"):
         folder = Path(rest)
         if not folder.is_absolute():
-            raise ValueError(f"SSVOS_STORAGE {given}: the path of a folder begins with /; {_REMEDY}")
+            raise ValueError(f"SSVOS_STORAGE {value}: a folder needs an absolute path; {_REMEDY}")
         return folder
-    return Place(given, "ssvos")
+    return StorageLocation(value, "ssvos")
 
 
 def require_storage() -> None:
-    """ValueError, before any work, for a storage that takes nothing; not asked for is no fault."""
-    place = storage()
+    """Write and delete a probe file if SSVOS_STORAGE is set; call before any work.
+
+    Raises ValueError if the storage cannot be written.
+    """
+    location = storage()
     try:
-        if isinstance(place, Path):
-            place.mkdir(parents=True, exist_ok=True)
-            require_writable(place / "probe")
-        elif place:
-            probe = place / f"probe-{uuid.uuid4().hex}"
+        if isinstance(location, Path):
+            location.mkdir(parents=True, exist_ok=True)
+            require_writable(location / "probe")
+        elif location:
+            probe = location / f"probe-{uuid.uuid4().hex}"
             put(probe, b"probe")
             probe.unlink()
     except (OSError, ValueError) as error:
-        where = place if isinstance(place, Path) else place.url.partition("?")[0].rpartition("@")[2]
+        where = location if isinstance(location, Path) else location.url.partition("?")[0].rpartition("@")[2]
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"SSVOS_STORAGE {where}: not usable ({reason}); {_REMEDY}") from error
 
 
-def resume_folder(name: str) -> Path | Place:
-    """Where what is interrupted is kept, under a name that carries its digest."""
+def resume_folder(name: str) -> Path | StorageLocation:
+    """Return the folder for saved states of an interrupted run; `name` contains the run's digest."""
     return (storage() or Path()) / "resume" / name
 
 
-def put(path: Path | Place, content: bytes) -> None:
-    """Write whole or not at all; folders are made."""
-    path.write_bytes(content) if isinstance(path, Place) else write_bytes(path, content)
+def put(path: Path | StorageLocation, content: bytes) -> None:
+    """Write a file completely or not at all; missing folders are created."""
+    path.write_bytes(content) if isinstance(path, StorageLocation) else write_bytes(path, content)
 
 
-def remove_folder(folder: Path | Place) -> None:
-    """With all that is in it."""
-    if isinstance(folder, Place):
+def remove_folder(folder: Path | StorageLocation) -> None:
+    """Delete a folder and all its files."""
+    if isinstance(folder, StorageLocation):
         folder.filesystem.delete_dir(folder.path)
     else:
         shutil.rmtree(folder)
 
 
 @cache
-def _opened(url: str):
-    """(file system, path in it); waits for seconds, not for minutes, where nobody answers."""
+def _open_filesystem(url: str):
+    """Return (file system, path in it); it gives up on a server that does not answer after seconds, not minutes."""
     from pyarrow.fs import FileSystem
 
     return FileSystem.from_uri(url)

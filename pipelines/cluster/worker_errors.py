@@ -1,21 +1,21 @@
-"""What a worker says of its input, out of the errors that Ray wraps it in."""
+"""Finds the message about bad input in the errors that Ray wraps around a worker's exception."""
 
 import re
 
 from pipelines.stage import BAD_INPUT
 
-# Ray Data hands over no more than the text of what a worker raised
+# Ray Data passes on only the text of a worker's exception
 _RAISED = re.compile(r"^(?:ValueError|FloatingPointError|\w*(?:OS|NotFound|Permission|Directory)Error): (.+)$", re.M)
 
 
 def bad_input(error: Exception) -> Exception | None:
-    """The fault that a worker found in its input, one of BAD_INPUT in its own words; None if it is another error."""
+    """Return the worker's exception about its input, one of BAD_INPUT; None if the error has another cause."""
     from ray.exceptions import RayError
 
     if isinstance(error, BAD_INPUT) and not isinstance(error, RayError):
         return error
     failures = [getattr(error, "cause", None), *getattr(error, "worker_failures", {}).values()]
-    # of several workers one has found the fault, the others have lost their connection to it
+    # one of several workers found the fault, the others only lost their connection to it
     ranked = [failure for kind in BAD_INPUT for failure in failures if isinstance(failure, kind)]
     if ranked:
         return ranked[0]

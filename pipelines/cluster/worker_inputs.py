@@ -1,4 +1,4 @@
-"""Carrying a stage's inputs to workers: by path where they see the project's folder, else as objects or by URL."""
+"""Sends a stage's inputs to workers: as paths where they see the project's folder, else as objects or by URL."""
 
 import hashlib
 import io
@@ -8,15 +8,20 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.cluster.ray_cluster import joined
-from pipelines.cluster.storage import Place, put, storage
+from pipelines.cluster.ray_cluster import uses_existing_cluster
+from pipelines.cluster.storage import StorageLocation, put, storage
 from pipelines.params import Layout
 from ssvos.config import Config
 
 
 @dataclass(frozen=True)
 class WorkerInputs:
-    """What workers read, as paths on their own node."""
+    """The files that workers read, as paths on their own node.
+
+    roots: root folder of each data source.
+    checkpoint: weights to start from.
+    weights: published weights of the backbone.
+    """
 
     index: Path
     scribbles: Path
@@ -24,8 +29,8 @@ class WorkerInputs:
     checkpoint: Path | None = None
     weights: Path | None = None
 
-    def here(self, config: Config) -> Config:
-        """The parameters with the backbone's weights where they lie on this node."""
+    def local_config(self, config: Config) -> Config:
+        """Return the parameters with this node's path of the backbone's weights."""
         if self.weights is None:
             return config
         backbone = config.model.backbone.model_copy(update={"weights": str(self.weights)})
@@ -34,64 +39,69 @@ class WorkerInputs:
 
 @dataclass(frozen=True)
 class PackedInputs:
-    """WorkerInputs on their way: a path that every node sees, or (digest, name, where the bytes are)."""
+    """WorkerInputs to send: each item is a path that every node sees, or (digest, name, location of the bytes)."""
 
     files: dict[str, object]
     roots: dict[str, object] = field(default_factory=dict)
 
 
 def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Path | None = None) -> PackedInputs:
-    """On the driver, inside `cluster()`. A joined cluster may not see this folder, so what lies in it travels along.
+    """Pack the inputs on the driver, inside `cluster()`.
 
-    Data sets elsewhere are never copied: every node must see them under the path that `data.sources` gives.
+    Nodes of an existing cluster may not see the project's folder, so the files in it are sent along. Data sets outside
+    of it are never copied: every node must see them under the path in `data.sources`.
+
+    scribbles: whether the workers need the scribble store.
+    checkpoint: weights to start from, if any.
     """
     weights = config.model.backbone.weights
-    # a checkpoint holds all weights; the backbone's published ones begin a network that has none
-    wanted = {"index": layout.index, "checkpoint": checkpoint, "weights": Path(weights) if weights else None}
+    # a checkpoint contains all weights; the backbone's published weights initialize a network without one
+    paths = {"index": layout.index, "checkpoint": checkpoint, "weights": Path(weights) if weights else None}
     if checkpoint:
-        wanted["weights"] = None
+        paths["weights"] = None
     if scribbles:
-        wanted["scribbles"] = layout.scribbles / "scribbles.parquet"
-    files = {name: path for name, path in wanted.items() if path}
+        paths["scribbles"] = layout.scribbles / "scribbles.parquet"
+    files = {name: path for name, path in paths.items() if path}
     roots = layout.roots(config)
-    if not joined():
+    if not uses_existing_cluster():
         absolute = {name: str(path.absolute()) for name, path in files.items()}
         return PackedInputs(absolute, {name: str(root.absolute()) for name, root in roots.items()})
-    here = Path.cwd()
+    project = Path.cwd()
     return PackedInputs(
-        {name: _put(path.name, path.read_bytes()) for name, path in files.items()},
+        {name: _send(path.name, path.read_bytes()) for name, path in files.items()},
         {
-            name: _put(f"{name}.tar", _tar(root)) if root.absolute().is_relative_to(here) else str(root)
+            name: _send(f"{name}.tar", _tar(root)) if root.absolute().is_relative_to(project) else str(root)
             for name, root in roots.items()
         },
     )
 
 
-def unpack(parcel: PackedInputs) -> WorkerInputs:
-    """On a worker: the inputs as local paths. ValueError names a data set that this node does not see."""
-    files = {name: _arrive(item) for name, item in parcel.files.items()}
-    roots = {name: _arrive(item) for name, item in parcel.roots.items()}
+def unpack(packed_inputs: PackedInputs) -> WorkerInputs:
+    """Return the inputs as local paths, on a worker. Raises ValueError for a data set that this node does not see."""
+    files = {name: _fetch(item) for name, item in packed_inputs.files.items()}
+    roots = {name: _fetch(item) for name, item in packed_inputs.roots.items()}
     for name, root in roots.items():
         if not root.is_dir():
             raise ValueError(
-                f"{root}: not on node {os.uname().nodename}; data set {name} must be seen by every node under this path"
+                f"{root}: no such folder on node {os.uname().nodename}; make data set {name} available under this path "
+                "on every node"
             )
     return WorkerInputs(
         files["index"], files.get("scribbles", Path()), roots, files.get("checkpoint"), files.get("weights")
     )
 
 
-def _put(name: str, content: bytes) -> tuple[str, str, object]:
-    """(digest, name, where): a file of SSVOS_STORAGE under the digest of its bytes, else in Ray's object store."""
+def _send(name: str, content: bytes) -> tuple[str, str, object]:
+    """Store a file in SSVOS_STORAGE under its digest, else in Ray's object store -> (digest, name, location)."""
     import ray
 
     digest, shared = hashlib.sha256(content).hexdigest()[:16], storage()
     if shared is None:
         return digest, name, ray.put(content)
-    place = shared / "inputs" / f"{digest}-{name}"
-    if not place.is_file():
-        put(place, content)
-    return digest, name, place
+    location = shared / "inputs" / f"{digest}-{name}"
+    if not location.is_file():
+        put(location, content)
+    return digest, name, location
 
 
 def _tar(folder: Path) -> bytes:
@@ -102,23 +112,23 @@ def _tar(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _arrive(item: object) -> Path:
-    """The local path of an item; the first process of a node that asks for it writes it, whole or not at all."""
+def _fetch(item: object) -> Path:
+    """Return an item's local path; a node's first process to need it writes the file, completely or not at all."""
     if isinstance(item, str):
         return Path(item)
-    digest, name, place = item
+    digest, name, location = item
     target = _node_folder() / f"{digest}-{name}"
     if not target.exists():
-        content = place.read_bytes() if isinstance(place, Path | Place) else _from_ray(place)
+        content = location.read_bytes() if isinstance(location, Path | StorageLocation) else _from_ray(location)
         with tempfile.TemporaryDirectory(dir=_node_folder()) as folder:
-            making = Path(folder) / name
+            incomplete = Path(folder) / name
             if name.endswith(".tar"):
                 with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-                    archive.extractall(making, filter="data")
+                    archive.extractall(incomplete, filter="data")
             else:
-                making.write_bytes(content)
+                incomplete.write_bytes(content)
             try:
-                making.rename(target)
+                incomplete.rename(target)
             except OSError:  # another process of this node was first
                 if not target.exists():
                     raise
@@ -132,7 +142,7 @@ def _from_ray(reference) -> bytes:
 
 
 def _node_folder() -> Path:
-    """A folder of this user alone; in a shared /tmp somebody else could have made it before."""
+    """Return a folder of this user alone; in a shared /tmp another user could have created it before."""
     folder = Path(tempfile.gettempdir()) / f"ssvos-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():

@@ -13,7 +13,7 @@ from pipelines.params import Layout, read_params
 from pipelines.stage import no_arguments, run_stage
 from pipelines.studies.study import STUDY, Study, read_study
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records
+from pipelines.tracking.stage_records import Records
 from ssvos.config import Config
 from ssvos.config.variants import Params, seeded_name
 from ssvos.data.clip_sources import read_frame

@@ -20,7 +20,8 @@ from pipelines.studies.study_table import csv_text
 from pipelines.studies.table2_grid import BASE, SettingsStudy, failure_path, result_path, settings
 from pipelines.studies.table2_trial import trial
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records, test_metrics, trial_record
+from pipelines.tracking.record import SEARCHES, Record, numbers
+from pipelines.tracking.stage_records import Records, test_metrics, trial_record
 from pipelines.tuning.search_callback import SearchCallback, Trial
 from pipelines.tuning.trainable import STAGES, require_trainable, run_trials
 from ssvos.config import Config, read_yaml
@@ -90,7 +91,7 @@ def _run(records: Records, configs: Mapping[str, Config], digests: Mapping[str, 
     search = _search_record(records, digests)
     parent = tracking.open_run(search)
     job = {"configs": {name: config.model_dump(mode="json") for name, config in configs.items()}}
-    with tracking.failing(parent), cluster(), progress_bar("settings", len(configs)) as advance:
+    with tracking.mark_failed_on_error(parent), cluster(), progress_bar("settings", len(configs)) as advance:
         job["parcel"] = pack(next(iter(configs.values())), records.layout)
         keeper = _Keeper(records.layout, search, configs, digests, parent, advance)
         run_trials(trial, job, keeper, {"run": tune.grid_search(list(configs))})
@@ -99,13 +100,13 @@ def _run(records: Records, configs: Mapping[str, Config], digests: Mapping[str, 
     tracking.write(replace(search, metrics=count, tables={"runs.json": [one.row() for one in keeper.trials]}), parent)
 
 
-def _search_record(records: Records, digests: Mapping[str, str]) -> tracking.Record:
+def _search_record(records: Records, digests: Mapping[str, str]) -> Record:
     """The parent run as it is opened."""
     name = f"{records.layout.name} settings"
     tags = {"stage": "settings", "variant": BASE, "data": records.layout.name, "data.digest": records.data.digest}
     tags["search"] = _digest(list(digests.values()))[:12]
     use = replace(records.data, context="training")
-    return tracking.Record(name, tags, flatten(records.params.base), use, experiment=tracking.SEARCHES)
+    return Record(name, tags, flatten(records.params.base), use, experiment=SEARCHES)
 
 
 class _Keeper(SearchCallback):
@@ -117,7 +118,7 @@ class _Keeper(SearchCallback):
         self._layout, self._search, self._configs, self._digests = layout, search, configs, digests
         self._judged: dict[str, dict] = {}
 
-    def _setting_record(self, number: int, values: Mapping[str, str], history: list[dict]) -> tracking.Record:
+    def _setting_record(self, number: int, values: Mapping[str, str], history: list[dict]) -> Record:
         name = values["run"]
         record = trial_record(self._search, self._configs[name], number, {}, history)
         metrics = record.metrics | test_metrics(self._judged.get(name, {}), "test.")
@@ -146,7 +147,7 @@ class _Keeper(SearchCallback):
         for stage, history in rows.items():
             write_text(self._layout.run(name, stage) / "history.csv", csv_text(history, list(history[0])))
         objects = [
-            {"source": source, "object": one, **tracking.numbers(values)}
+            {"source": source, "object": one, **numbers(values)}
             for source, scores in judged.items()
             for one, values in scores["objects"].items()
         ]

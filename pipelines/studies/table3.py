@@ -20,7 +20,8 @@ from pipelines.studies.study_page import (
 )
 from pipelines.studies.study_table import SEED_COLUMNS, StudyTable, csv_text, metrics_of, seed_lines, study_table
 from pipelines.tracking import mlflow_client as tracking
-from pipelines.tracking.run_records import Records
+from pipelines.tracking.record import numbers
+from pipelines.tracking.stage_records import Records
 from ssvos.config.variants import Params
 from ssvos.data.index import read_index, videos_of
 from ssvos.files import write_text
@@ -37,7 +38,7 @@ def main() -> None:
     layout = Layout(params.base.data.name)
     tracking.connect()
     table = write_table(params, layout)
-    metrics, files = tracking.numbers(json.loads(METRICS.read_text())), {"": [PAGE, HTML, TABLE, CURVES]}
+    metrics, files = numbers(json.loads(METRICS.read_text())), {"": [PAGE, HTML, TABLE, CURVES]}
     records, tables = Records.read(params, layout), {"rows.json": table.lines}
     tracking.write(records.record("table", METRICS, "judged", params.base, metrics=metrics, tables=tables, files=files))
     print(f"{table.order}\n{PAGE.absolute()}")

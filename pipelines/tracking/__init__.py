@@ -1,1 +1,1 @@
-"""MLflow: runs, models and pictures from what the stages leave on disk."""
+"""MLflow: runs, models and pictures from the files that the stages write."""

@@ -1,4 +1,4 @@
-"""A picture of a judged video for MLflow: its scribble, a variant's masks below it, the true masks beside them."""
+"""Contact sheets for MLflow: an evaluation video's scribble, a variant's masks below it, and the true masks."""
 
 import io
 from collections.abc import Mapping
@@ -18,16 +18,18 @@ from ssvos.scribbles.store import read_store
 from ssvos.visualization import limit_width, mask_layer, stroke_layer
 
 _VIDEOS = 4
-_MOMENTS = 3  # beside the scribble's
-_WIDTH = 240  # of a frame
+_FRAMES = 3  # in addition to the scribble's
+_WIDTH = 240  # of a frame, in pixels
 _BORDER = 2
-_COLOURS = 256  # with a palette, a sheet of textured frames has under 200 kB, a third of what it has without
+_COLORS = 256  # a palette shrinks a sheet of textured frames to a third, under 200 kB
 
 
 def contact_sheets(config: Config, layout: Layout, predictions: Path) -> dict[str, Image.Image]:
-    """Sheets by sequence; the same videos for every variant, whatever its scores, so that runs compare.
+    """Return sheets by sequence; the choice of videos does not depend on the variant, so that runs compare.
 
-    What is not on disk, after a `dvc pull` of some outputs alone or without the data set's own folder, is left out.
+    predictions: folder of a variant's masks, <sequence>/<frame>.png.
+
+    Videos whose files are not all on disk are left out: some outputs may not have been pulled.
     """
     if not (layout.scribbles / "scribbles.parquet").is_file():
         return {}
@@ -43,21 +45,21 @@ def contact_sheets(config: Config, layout: Layout, predictions: Path) -> dict[st
 
 
 def _sheet(video: IndexedVideo, root: Path, masks: Path, scribbles: Mapping[int, np.ndarray]) -> Image.Image:
-    """A row a moment; the column of true masks is there if the video has some."""
+    """Return a row per frame: prediction, and the true mask if the video has masks."""
     start = min(scribbles)
-    first, *later = shown = [video.frames[start], *_moments(video, start)]
+    first, *later = frames = [video.frames[start], *_later_frames(video, start)]
     strokes = stroke_layer(limit_width(scribbles[start], _WIDTH))
     columns = [[_cell(first, root, strokes, "scribble")]]
     columns[0] += [_cell(frame, root, _mask(masks / f"{frame.name}.png"), "prediction") for frame in later]
     if any(frame.mask_path for frame in later):
-        truth = [frame.mask_path and _mask(root / frame.mask_path) for frame in shown]
-        columns.append([_cell(frame, root, layer, "truth") for frame, layer in zip(shown, truth, strict=True)])
+        truth = [frame.mask_path and _mask(root / frame.mask_path) for frame in frames]
+        columns.append([_cell(frame, root, layer, "truth") for frame, layer in zip(frames, truth, strict=True)])
     sheet = np.concatenate([np.concatenate(column) for column in columns], axis=1)
-    return Image.fromarray(sheet).quantize(_COLOURS, dither=Image.Dither.NONE)
+    return Image.fromarray(sheet).quantize(_COLORS, dither=Image.Dither.NONE)
 
 
 def _cell(frame: IndexedFrame, root: Path, layer: bytes | None, caption: str) -> np.ndarray:
-    """A frame under a layer of `ssvos.visualization`, with caption, name and a white border -> (H, W, 3) uint8."""
+    """Draw a frame below a layer of `ssvos.visualization`, with caption and white border -> (H, W, 3) uint8."""
     picture = Image.fromarray(limit_width(read_frame(root / frame.image_path), _WIDTH)).convert("RGBA")
     if layer:
         picture.alpha_composite(Image.open(io.BytesIO(layer)).convert("RGBA"))
@@ -70,8 +72,8 @@ def _mask(path: Path) -> bytes:
     return mask_layer(limit_width(read_labels(path), _WIDTH))
 
 
-def _moments(video: IndexedVideo, start: int) -> list[IndexedFrame]:
-    """Frames after the first scribble up to the last, evenly spaced; of those with true masks where there are any."""
+def _later_frames(video: IndexedVideo, start: int) -> list[IndexedFrame]:
+    """Return evenly spaced frames after the first scribble, up to the last; with true masks if there are any."""
     later = video.frames[start + 1 :]
     frames = [frame for frame in later if frame.mask_path] or later
-    return [frames[k - 1] for k in evenly(len(frames) + 1, _MOMENTS + 1)[1:]]
+    return [frames[k - 1] for k in evenly(len(frames) + 1, _FRAMES + 1)[1:]]

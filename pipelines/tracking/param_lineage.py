@@ -1,6 +1,6 @@
-"""Which parameters decide a stage's output: its own, and those of the stages before it.
+"""Selects the parameters that decide a stage's output: its own, and those of the stages before it.
 
-Others would show up in MLflow as differences between runs that they have no part in.
+Without this, MLflow would show differences between runs in parameters that have no effect on them.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,15 @@ _PREFIXES = {
     "train_stage2": _STAGE2,
     "trial": _STAGE2,
     "predict": (*_STAGE2, "predict."),
-    "evaluate": ("predict.",),  # MLflow prints a run's parameters over each of its pictures; the others: its training
+    # MLflow prints a run's parameters above each of its pictures; the training run has the other parameters
+    "evaluate": ("predict.",),
     "baselines": (*_SCRIBBLES, "model.", "train.seed", "train.stage2.height", "train.stage2.width"),
 }
 
 
-def acting(stage: str, params: Mapping[str, object]) -> dict[str, object]:
-    """Those of the flattened parameters that act at a stage; all of them at one that is not listed: tune, report."""
+def effective_params(stage: str, params: Mapping[str, object]) -> dict[str, object]:
+    """Return the flattened parameters in effect at a stage; all of them at tune, report and others not listed."""
     prefixes = _PREFIXES.get(stage, ("",))
     is_rendered = any(source["layout"] == "embedded" for source in params["data.sources"])
-    left_out = () if is_rendered else ("synthetic.",)
-    return {key: value for key, value in params.items() if key.startswith(prefixes) and not key.startswith(left_out)}
+    unused = () if is_rendered else ("synthetic.",)
+    return {key: value for key, value in params.items() if key.startswith(prefixes) and not key.startswith(unused)}

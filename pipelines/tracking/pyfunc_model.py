@@ -1,4 +1,4 @@
-"""The logged model, as MLflow loads it: a checkpoint that segments videos, each from a scribble on its first frame."""
+"""The logged model as MLflow loads it: segments videos with a checkpoint, each from a scribble on its first frame."""
 
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
@@ -7,7 +7,7 @@ from mlflow.pyfunc import PythonModel
 class ScribbleSegmenter(PythonModel):
     """`predict([{"video": file or folder of frames, "scribble": PNG or JSON, "out": folder}, ...])`.
 
-    Writes a palette PNG a frame, as `ssvos segment` does, and returns the folders.
+    Writes a palette PNG per frame, as `ssvos segment` does, and returns the folders.
     """
 
     def load_context(self, context) -> None:
@@ -20,13 +20,15 @@ class ScribbleSegmenter(PythonModel):
         from ssvos.inference.segment_video import DEFAULT_PREDICT, segment_video
 
         @contextmanager
-        def silent(_what, _total):
+        def no_progress(_what, _total):
             yield lambda *_: None
 
-        for one in model_input:
-            video, scribble, out = (Path(one[key]) for key in ("video", "scribble", "out"))
-            segment_video(video, scribble, Path(self.checkpoint), out, "auto", False, False, DEFAULT_PREDICT, silent)
-        return [one["out"] for one in model_input]
+        for item in model_input:
+            video, scribble, out = (Path(item[key]) for key in ("video", "scribble", "out"))
+            segment_video(
+                video, scribble, Path(self.checkpoint), out, "auto", False, False, DEFAULT_PREDICT, no_progress
+            )
+        return [item["out"] for item in model_input]
 
 
 set_model(ScribbleSegmenter())

@@ -1,17 +1,19 @@
-"""Ray Tune's population based training, as a training with a last epoch needs it."""
+"""Ray Tune's population based training, for trainings with a fixed last epoch."""
 
 from ray.tune.schedulers import PopulationBasedTraining
 
 
 class Population(PopulationBasedTraining):
-    """Leaves a member alone that has trained its last epoch.
+    """Neither changes nor copies a member that has trained its last epoch.
 
-    Other values could change nothing of it any more; and a member that was given its state, to go on with other values,
-    would have no epoch left to train with them. epochs: of a member.
+    New values could no longer change that member, and a member that copied its state would have no epoch left to train
+    with new values.
+
+    epochs: of each member.
     """
 
-    def __init__(self, epochs: int, **given) -> None:
-        super().__init__(**given)
+    def __init__(self, epochs: int, **options) -> None:
+        super().__init__(**options)
         self._epochs = epochs
 
     def on_trial_result(self, tune_controller, trial, result) -> str:

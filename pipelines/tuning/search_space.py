@@ -1,6 +1,6 @@
-"""The searched parameters: what may be among them, the points of a grid and of a random search, and PBT's limits.
+"""The searched parameters: checks of the search space, points of a grid and of a random search, and PBT's limits.
 
-A parameter is a whole number, a number with a fraction, or a choice; which one, its present value says.
+A parameter is an integer, a float or a choice, depending on the type of its current value.
 """
 
 import itertools
@@ -13,9 +13,9 @@ from ssvos.config import Config, RangeConfig, parse
 from ssvos.config.variants import merge
 
 STAGES = ("stage1", "stage2")
-_IN_A_TRIAL = ("model.", "loss.", "train.")  # the data that it reads are made before
-# what acts anew in every step; a network's shape is settled when it is made, an optimizer's state keeps its own decay
-_WHILE_TRAINING = (
+_IN_TRIAL = ("model.", "loss.", "train.")  # the stages before made the data that a trial reads
+# what each step reads anew; a network has its shape from the start, and an optimizer's state has its own weight decay
+_CHANGEABLE_IN_TRAINING = (
     "loss.",
     "train.augment.",
     *(
@@ -27,126 +27,137 @@ _WHILE_TRAINING = (
 
 
 def require_space(config: Config) -> None:
-    """ValueError that names the key of `tune.space` that cannot be searched, or not by this algorithm."""
-    values, present = config.model_dump(mode="json"), flatten(config)
-    for key, given in config.tune.space.items():
+    """Raise ValueError with the key of `tune.space` that cannot be searched, or not by this algorithm."""
+    values, current = config.model_dump(mode="json"), flatten(config)
+    for key, search_range in config.tune.space.items():
         where = f"{PARAMS}: tune.space.{key}"
-        if key in present:
-            _require_kind(where, given, present[key])
-            _require_place(where, key, config.tune.searcher)
-        for value in given.choices or (given.low, given.high):
-            # a key that is not there is named with its nearest neighbour by the models themselves
-            parse(Config, merge(values, nested({key: typed_value(value, present.get(key))})), where)
-        if config.tune.searcher == "grid" and not (given.choices or given.num):
-            raise ValueError(f"{where}: a grid takes points, not a range; add num, how many, or give choices")
+        if key in current:
+            _require_type(where, search_range, current[key])
+            _require_searchable(where, key, config.tune.searcher)
+        for value in search_range.choices or (search_range.low, search_range.high):
+            # for an unknown key the parameter models raise, and suggest a similar one
+            parse(Config, merge(values, nested({key: typed_value(value, current.get(key))})), where)
+        if config.tune.searcher == "grid" and not (search_range.choices or search_range.num):
+            raise ValueError(
+                f"{where}: a grid needs points, not a range; add num (the number of points), or give choices"
+            )
     _require_budget(config)
 
 
-def _require_kind(where: str, given: RangeConfig, present: object) -> None:
-    if not isinstance(present, Value):
-        raise ValueError(f"{where}: is no single value, which alone are searched; remove it")
-    if given.choices:
+def _require_type(where: str, search_range: RangeConfig, current: object) -> None:
+    if not isinstance(current, Value):
+        raise ValueError(f"{where}: not a single value, so it cannot be searched; remove it")
+    if search_range.choices:
         return
-    if isinstance(present, bool | str):
-        raise ValueError(f"{where}: is no number, it has no range; give choices")
-    if isinstance(present, int) and (given.low % 1 or given.high % 1):
-        raise ValueError(f"{where}: is a whole number, {given.low} to {given.high} are not; round them")
+    if isinstance(current, bool | str):
+        raise ValueError(f"{where}: not a number, so it has no range; give choices")
+    low, high = search_range.low, search_range.high
+    if isinstance(current, int) and (low % 1 or high % 1):
+        raise ValueError(f"{where}: an integer, but its range is {low} to {high}; round both")
 
 
-def _require_place(where: str, key: str, algorithm: str) -> None:
-    if not key.startswith(_IN_A_TRIAL):
-        raise ValueError(f"{where}: decides nothing in a trial, which trains and no more; remove it")
+def _require_searchable(where: str, key: str, searcher: str) -> None:
+    if not key.startswith(_IN_TRIAL):
+        raise ValueError(f"{where}: has no effect on a trial, which only trains; remove it")
     if key.endswith(".epochs"):
-        raise ValueError(f"{where}: is what a trial costs, the same for all; set it in tune.trial")
-    if algorithm == "pbt" and not key.startswith(_WHILE_TRAINING):
-        raise ValueError(f"{where}: cannot change while a network trains, which pbt does; remove it, or take tpe")
+        raise ValueError(f"{where}: all trials have the same number of epochs; set it in tune.trial")
+    if searcher == "pbt" and not key.startswith(_CHANGEABLE_IN_TRAINING):
+        raise ValueError(f"{where}: cannot change during training, but pbt changes it; remove it, or use tpe")
 
 
 def _require_budget(config: Config) -> None:
-    """What the algorithm asks of the other keys of `tune`."""
+    """Check what the algorithm requires of the other keys of `tune`."""
     tune = config.tune
     epochs = num_epochs(config)
     points = math.prod(len(_points(config, key)) for key in tune.space) if tune.searcher == "grid" else 0
     if points > tune.trials:
-        raise ValueError(f"{PARAMS}: tune.trials: {tune.trials}, the grid has {points} points; raise it, or take fewer")
+        raise ValueError(
+            f"{PARAMS}: tune.trials: {tune.trials} trials, but the grid has {points} points; raise it, or use fewer "
+            "points"
+        )
     if tune.searcher == "pbt" and tune.trials < 2:
-        raise ValueError(f"{PARAMS}: tune.trials: a population has 2 members or more, not {tune.trials}; raise it")
+        raise ValueError(f"{PARAMS}: tune.trials: a population needs at least 2 members, not {tune.trials}; raise it")
     if tune.searcher == "pbt" and tune.perturbation_interval >= epochs:
         raise ValueError(
-            f"{PARAMS}: tune.perturbation_interval: {tune.perturbation_interval}, a trial has {epochs} epochs; "
-            "lower it, or add epochs"
+            f"{PARAMS}: tune.perturbation_interval: {tune.perturbation_interval}, but a trial has only {epochs} "
+            "epochs; lower it, or add epochs"
         )
     if tune.searcher == "pbt" and tune.workers:
-        raise ValueError(f"{PARAMS}: tune.workers: {tune.workers}, pbt trains a trial in one process; set 0")
+        raise ValueError(
+            f"{PARAMS}: tune.workers: {tune.workers} workers, but pbt trains a trial in one process; set it to 0"
+        )
     for name in STAGES if tune.workers else ():
         stage = getattr(config.train, name)
-        if stage.batch_clips % (tune.workers * stage.accumulate):
+        clips = stage.batch_clips // stage.accumulate
+        if clips % tune.workers:
             raise ValueError(
-                f"{PARAMS}: tune.workers: {tune.workers} cannot share a batch of {stage.batch_clips} clips "
-                f"(train.{name}); take a divisor of it"
+                f"{PARAMS}: tune.workers: a batch of {clips} clips (train.{name}) cannot be divided among "
+                f"{tune.workers} workers; use a divisor of {clips}"
             )
 
 
 def num_epochs(config: Config) -> int:
-    """Of a trial, both stages together."""
+    """Return the epochs of a trial, both stages together."""
     return sum(getattr(config.train, stage).epochs for stage in STAGES)
 
 
-def present_values(config: Config) -> dict[str, Value] | None:
-    """The values that a search starts from, as its first trial; None if one of them lies outside its range."""
+def current_values(config: Config) -> dict[str, Value] | None:
+    """Return the current values, which the first trial has; None if one of them is outside its range."""
     flat = flatten(config)
-    present = {key: flat[key] for key in config.tune.space}
-    outside = [key for key, given in config.tune.space.items() if not _holds(given, present[key])]
+    current = {key: flat[key] for key in config.tune.space}
+    outside = [key for key, search_range in config.tune.space.items() if not _contains(search_range, current[key])]
     if outside:
-        print(f"the present values are not tried: {outside[0]} {present[outside[0]]} lies outside its range")
-    return None if outside else present
+        print(f"the current values are not tried: {outside[0]} {current[outside[0]]} is outside its range")
+    return None if outside else current
 
 
-def _holds(given: RangeConfig, value: Value) -> bool:
-    return value in given.choices if given.choices else given.low <= value <= given.high
+def _contains(search_range: RangeConfig, value: Value) -> bool:
+    return value in search_range.choices if search_range.choices else search_range.low <= value <= search_range.high
 
 
 def grid_points(config: Config) -> list[dict[str, Value]]:
-    """All combinations, the last key changing first."""
+    """Return all combinations; the last key changes fastest."""
     keys = list(config.tune.space)
     return [dict(zip(keys, point, strict=True)) for point in itertools.product(*(_points(config, key) for key in keys))]
 
 
 def _points(config: Config, key: str) -> list[Value]:
-    """Of one parameter in a grid, each once."""
-    given, present = config.tune.space[key], flatten(config)[key]
-    if given.choices:
-        return [typed_value(value, present) for value in given.choices]
-    spaced = (np.geomspace if given.log else np.linspace)(given.low, given.high, given.num).tolist()
-    return list(dict.fromkeys(round(value) for value in spaced)) if isinstance(present, int) else spaced
+    """Return the distinct points of one parameter in a grid."""
+    search_range, current = config.tune.space[key], flatten(config)[key]
+    if search_range.choices:
+        return [typed_value(value, current) for value in search_range.choices]
+    spaced = np.geomspace if search_range.log else np.linspace
+    points = spaced(search_range.low, search_range.high, search_range.num).tolist()
+    return list(dict.fromkeys(round(value) for value in points)) if isinstance(current, int) else points
 
 
 def random_points(config: Config) -> list[dict[str, Value]]:
-    """Independent draws after the present values. A point follows from the seed and its number alone."""
-    present, count = present_values(config), config.tune.trials
+    """Return the current values, then independent draws. A point depends only on the seed and its number."""
+    current, count = current_values(config), config.tune.trials
     drawn = [_draw(config, np.random.default_rng((config.tune.seed, number))) for number in range(count)]
-    return [present, *drawn[1:]] if present else drawn
+    return [current, *drawn[1:]] if current else drawn
 
 
 def _draw(config: Config, rng: np.random.Generator) -> dict[str, Value]:
-    present, point = flatten(config), {}
-    for key, given in config.tune.space.items():
-        if given.choices:
-            point[key] = typed_value(given.choices[rng.integers(len(given.choices))], present[key])
+    current, point = flatten(config), {}
+    for key, search_range in config.tune.space.items():
+        if search_range.choices:
+            point[key] = typed_value(search_range.choices[rng.integers(len(search_range.choices))], current[key])
             continue
-        # a whole number has the stretch around it, halfway to its neighbours
-        half = 0.5 if isinstance(present[key], int) else 0.0
-        low, high = given.low - half, given.high + half
-        value = math.exp(rng.uniform(math.log(low), math.log(high))) if given.log else rng.uniform(low, high)
-        value = min(max(value, given.low), given.high)
+        # an integer covers the interval around it, halfway to its neighbours
+        half = 0.5 if isinstance(current[key], int) else 0.0
+        low, high = search_range.low - half, search_range.high + half
+        value = math.exp(rng.uniform(math.log(low), math.log(high))) if search_range.log else rng.uniform(low, high)
+        value = min(max(value, search_range.low), search_range.high)
         point[key] = round(value) if half else value
     return point
 
 
-def within(config: Config, values: dict[str, Value]) -> dict[str, Value]:
-    """Values that PBT has multiplied, moved to the nearest bound where they have left their range."""
-    kept = dict(values)
-    for key, given in config.tune.space.items():
-        if not given.choices:
-            kept[key] = typed_value(min(max(values[key], given.low), given.high), flatten(config)[key])
-    return kept
+def clamp_to_ranges(config: Config, values: dict[str, Value]) -> dict[str, Value]:
+    """Return PBT's multiplied values, each clamped to its range."""
+    clamped = dict(values)
+    for key, search_range in config.tune.space.items():
+        if not search_range.choices:
+            value = min(max(values[key], search_range.low), search_range.high)
+            clamped[key] = typed_value(value, flatten(config)[key])
+    return clamped

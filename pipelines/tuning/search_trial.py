@@ -1,4 +1,4 @@
-"""In a worker of the search: a trial, with a state to go on from where its population copies it, or as a DDP run."""
+"""The functions that run a search's trial in a worker: in one process, as a member of a population, or by DDP."""
 
 import json
 import tempfile
@@ -9,50 +9,58 @@ from ray.tune import Callback
 from pipelines.cluster.worker_errors import bad_input
 from pipelines.cluster.worker_inputs import unpack
 from pipelines.params import nested
-from pipelines.tuning.trainable import State, train_both
+from pipelines.tuning.trainable import TrialState, train_both
 from ssvos.config import Config
 from ssvos.config.variants import merge
 
-_STATE = "state.pt"
+_STATE_FILE = "state.pt"
 
 
 def trial(values: dict, job: dict) -> None:
-    """Both stages with these values; job: the parameters, the parcel, and PyTorch threads."""
+    """Train both stages with these values, and report every epoch to Ray Tune.
+
+    values: the searched parameters, by dotted name.
+    job: `config`, `packed_inputs`, and `threads` of PyTorch.
+    """
     from ray import tune
 
-    train_both(_config(values, job), unpack(job["parcel"]), tune.report, threads=job["threads"])
+    train_both(_trial_config(values, job), unpack(job["packed_inputs"]), tune.report, threads=job["threads"])
 
 
-def member(values: dict, job: dict) -> None:
-    """The same for one of a population: every epoch leaves a state, from which it or another goes on."""
+def population_member(values: dict, job: dict) -> None:
+    """`trial` as a member of a population: each epoch saves a state, from which this or another member resumes."""
     from ray import tune
 
-    start, state = tune.get_checkpoint(), State()
+    start, state = tune.get_checkpoint(), TrialState()
     if start:
         with start.as_directory() as folder:
-            state = State.load(Path(folder) / _STATE)
+            state = TrialState.load(Path(folder) / _STATE_FILE)
 
     def on_epoch(report: dict) -> None:
         if report["row"]["holdout_score"] >= state.best:
             state.values = values
         with tempfile.TemporaryDirectory(prefix="ssvos-trial-") as folder:
-            state.save(Path(folder) / _STATE)
-            # as text: Ray Tune's own logs would take every value for a curve
+            state.save(Path(folder) / _STATE_FILE)
+            # as text: Ray Tune's loggers would treat each number as a metric
             report |= {"values": json.dumps(state.values), "rows": json.dumps(state.rows)}
             tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
 
-    train_both(_config(values, job), unpack(job["parcel"]), on_epoch, state, threads=job["threads"])
+    inputs = unpack(job["packed_inputs"])
+    train_both(_trial_config(values, job), inputs, on_epoch, state, threads=job["threads"])
 
 
-def distributed(values: dict, job: dict) -> None:
-    """The same by several workers, which Ray Train starts beside this process; job: also their number and resources."""
+def distributed_trial(values: dict, job: dict) -> None:
+    """`trial` on several workers, which Ray Train starts in addition to this process.
+
+    job: also `workers`, their number, and `resources`, (CPUs, GPUs) of each.
+    """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
     cpus, gpus = job["resources"]
-    own = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-    scaling = ScalingConfig(num_workers=job["workers"], use_gpu=bool(gpus), resources_per_worker=own)
+    resources = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    scaling = ScalingConfig(num_workers=job["workers"], use_gpu=bool(gpus), resources_per_worker=resources)
     with tempfile.TemporaryDirectory(prefix="ssvos-trial-") as storage:
         reports = RunConfig(name="trial", storage_path=storage, callbacks=[TuneReportCallback()])
         trainer = TorchTrainer(
@@ -64,9 +72,12 @@ def distributed(values: dict, job: dict) -> None:
             raise bad_input(error) or error from error
 
 
-class Releasing(Callback):
-    """On the driver: frees the room of a trial's workers. Those of a trial that is stopped would keep it: Ray Train
-    frees it where its controller ends by itself, or by Ray's dashboard, which a small cluster may not have."""
+class ReleaseWorkers(Callback):
+    """Frees the resources of a stopped trial's workers, on the driver.
+
+    Ray Train frees them only if its controller ends by itself, or through Ray's dashboard, which a small cluster may
+    not have.
+    """
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
         from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_placement_group
@@ -79,20 +90,20 @@ class Releasing(Callback):
         self.on_trial_complete(iteration, trials, trial)
 
 
-def _worker(both: dict) -> None:
+def _worker(loop_config: dict) -> None:
     import ray.train
     import ray.train.torch
     from ray.util import get_current_placement_group
 
-    job = both["job"]
+    job = loop_config["job"]
     device = ray.train.torch.get_device()
-    config, group = _config(both["values"], job), get_current_placement_group().id.hex()
+    config, group = _trial_config(loop_config["values"], job), get_current_placement_group().id.hex()
 
     def on_epoch(report: dict) -> None:
         ray.train.report(report | {"group": group})
 
-    train_both(config, unpack(job["parcel"]), on_epoch, device=device, threads=job["threads"])
+    train_both(config, unpack(job["packed_inputs"]), on_epoch, device=device, threads=job["threads"])
 
 
-def _config(values: dict, job: dict) -> Config:
+def _trial_config(values: dict, job: dict) -> Config:
     return Config.model_validate(merge(job["config"], nested(values)))

@@ -1,4 +1,4 @@
-"""Ray Tune's trials, each a training of both stages. The search and the study of Table II share them."""
+"""Runs Ray Tune's trials, each a training of both stages; the search and the study of Table II use it."""
 
 import logging
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ray.tune import Callback
 
-from pipelines.cluster.ray_cluster import trial_resources
-from pipelines.cluster.storage import Place
+from pipelines.cluster.ray_cluster import default_trial_resources
+from pipelines.cluster.storage import StorageLocation
 from pipelines.cluster.worker_inputs import WorkerInputs
 from pipelines.params import Layout
 from pipelines.tuning.search_callback import SearchCallback, Trial
@@ -24,71 +24,80 @@ from ssvos.training.trainer import first_network, fit, require_clips, training_d
 
 
 def require_trainable(config: Config, layout: Layout) -> None:
-    """Weights that are not there, and what every trial would fail of, are found before any trial starts."""
+    """Check weights and data before any trial starts. Raises what every trial would raise."""
     first_network(config)
     for stage in STAGES:
-        stored = layout.scribbles / "scribbles.parquet"
-        require_clips(read_index(layout.index), config, getattr(config.train, stage), stored)
+        scribbles = layout.scribbles / "scribbles.parquet"
+        require_clips(read_index(layout.index), config, getattr(config.train, stage), scribbles)
 
 
 def run_trials(
     trial: Callable,
     job: dict,
-    follower: SearchCallback,
+    callback: SearchCallback,
     space: dict,
     resources: dict[str, float] | None = None,
     concurrent: int | None = None,
-    storage: Path | Place | None = None,
-    also: Sequence[Callback] = (),
+    storage: Path | StorageLocation | None = None,
+    extra_callbacks: Sequence[Callback] = (),
     **search,
 ) -> list[Trial]:
-    """All trials, inside `cluster()`. A failed one is told by the follower, it is not the end of the others.
+    """Run all trials, inside `cluster()`. The callback reports a failed trial; the others continue.
 
-    trial: called in a worker with its values and `job`, reports `score`; space, search: what Ray Tune draws values of.
-    resources: of a trial, with how many of them run at a time; one a GPU, else one a CPU. storage: a folder that keeps
-    the trials' state, from which they go on; a fresh one that nothing remains of. also: what follows the trials beside.
+    trial: function that a worker calls with the trial's values and `job`; it reports `score`.
+    space, search: where Ray Tune takes the values from.
+    resources: of each trial, by default `default_trial_resources`.
+    concurrent: number of trials that run at a time.
+    storage: folder for the trials' states, to resume from; by default a temporary folder.
+    extra_callbacks: called in addition to `callback`.
     """
     from ray import tune
 
     if not os.environ.get("SSVOS_DEBUG"):
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the follower tells of a failed trial, in a line
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the callback prints one line for a failed trial
     if resources is None:
-        resources, concurrent = trial_resources()
-    with nullcontext(storage) if storage else tempfile.TemporaryDirectory(prefix="ssvos-tune-") as place:
-        # `tune.Tuner` that is restored would call the callbacks it has pickled, not this process's
+        resources, concurrent = default_trial_resources()
+    with nullcontext(storage) if storage else tempfile.TemporaryDirectory(prefix="ssvos-tune-") as folder:
+        # a restored `tune.Tuner` would use the callbacks that it pickled, not those of this process
         tune.run(
             tune.with_parameters(trial, job=job),
             name="search",
             config=space,
             resources_per_trial=resources,
             max_concurrent_trials=concurrent,
-            callbacks=[follower, *also],
-            **_where(place),
-            resume=storage is not None and can_go_on(storage),
-            # a population starts its members again and again, and a process takes seconds to import PyTorch
+            callbacks=[callback, *extra_callbacks],
+            **_storage_options(folder),
+            resume=storage is not None and has_saved_trials(storage),
+            # a population restarts its members often, and a new process needs seconds to import PyTorch
             reuse_actors=storage is not None,
             raise_on_failed_trial=False,
             verbose=0,
             **search,
         )
-    return follower.trials
+    return callback.trials
 
 
-def can_go_on(storage: Path | Place) -> bool:
-    """Whether Ray Tune has left the state of its trials there."""
+def has_saved_trials(storage: Path | StorageLocation) -> bool:
+    """Return whether Ray Tune has saved the state of its trials in this folder."""
     return any((storage / "search").glob("experiment_state-*.json"))
 
 
-def _where(place: Path | Place | str) -> dict:
-    if isinstance(place, Place):
-        return {"storage_path": place.path, "storage_filesystem": place.filesystem}
-    return {"storage_path": str(Path(place).absolute())}
+def _storage_options(folder: Path | StorageLocation | str) -> dict:
+    if isinstance(folder, StorageLocation):
+        return {"storage_path": folder.path, "storage_filesystem": folder.filesystem}
+    return {"storage_path": str(Path(folder).absolute())}
 
 
 @dataclass
-class State:
-    """How far a trial has come: the stage's number and its progress, the best score with the values it came of, and
-    the rows of all epochs that led here, which a member that is copied hands on with its weights."""
+class TrialState:
+    """The state to resume a trial from.
+
+    stage: index of the current stage.
+    progress: state of that stage's training.
+    best: best held-out score so far.
+    values: the searched values that reached it.
+    rows: of all epochs that led to these weights; a member that is copied passes them on with its weights.
+    """
 
     stage: int = 0
     progress: TrainState | None = None
@@ -102,7 +111,7 @@ class State:
         torch.save(vars(self) | {"progress": vars(self.progress)}, path)
 
     @classmethod
-    def load(cls, path: Path) -> "State":
+    def load(cls, path: Path) -> "TrialState":
         import torch
 
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -113,14 +122,17 @@ def train_both(
     config: Config,
     inputs: WorkerInputs,
     on_epoch: Callable[[dict], None],
-    state: State | None = None,
+    state: TrialState | None = None,
     device: object = None,
     threads: int = 1,
 ) -> tuple[Network, str]:
-    """In a worker: both stages, the second from the first's best weights -> the network with the second's, its device.
+    """Train both stages in a worker -> the network with stage 2's best weights, its device.
 
-    on_epoch: gets `score`, the best so far, `row`, the epoch's with epochs counted over both stages, and `chosen_by`;
-    state: where to go on from, which holds what the epoch has come to when it is called.
+    Stage 2 starts from stage 1's best weights.
+
+    on_epoch: receives `score` (the best so far), `row` (the epoch's, epochs counted over both stages) and `chosen_by`.
+    state: where to resume; it is updated before each call of `on_epoch`.
+    threads: of PyTorch.
     """
     import torch
 
@@ -129,8 +141,8 @@ def train_both(
     use_threads(threads)
     data = training_data(inputs.index, inputs.scribbles, inputs.roots, config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    network = first_network(inputs.here(config))
-    state = state or State()
+    network = first_network(inputs.local_config(config))
+    state = state or TrialState()
     for number, name in list(enumerate(STAGES))[state.stage :]:
         stage = getattr(config.train, name)
 

@@ -1,31 +1,33 @@
-"""A search's trials on disk while it runs, a file each, so that one that was interrupted goes on."""
+"""Saves a running search's trials on disk, one file each, so that an interrupted search can resume."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-from pipelines.cluster.storage import Place, put
+from pipelines.cluster.storage import StorageLocation, put
 from pipelines.tuning.search_callback import Trial
 
 
 class TrialStore:
-    """In a folder whose name carries the search's digest: another search never finds them.
+    """The trials of one search; the folder's name contains the search's digest, so no other search reads them.
 
-    known: all that had been started when this was made, in order. ValueError names a file that is none of a trial.
+    known: the trials that were saved when this object was created, by number.
+
+    Raises ValueError for a file that is not a trial.
     """
 
-    def __init__(self, folder: Path | Place) -> None:
+    def __init__(self, folder: Path | StorageLocation) -> None:
         self.folder = folder
-        self.known = [_read(path) for path in sorted(folder.glob("trial-*.json"), key=str)]
+        self.known = [_read_trial(path) for path in sorted(folder.glob("trial-*.json"), key=str)]
 
     def write(self, trial: Trial) -> None:
-        """Write a trial whole or not at all; it takes the place of what was written of it before."""
+        """Save a trial completely or not at all; it replaces the trial's earlier file."""
         content = json.dumps(asdict(trial), indent=2, allow_nan=False)
         put(self.folder / f"trial-{trial.number:04d}.json", content.encode())
 
 
-def _read(path: Path | Place) -> Trial:
+def _read_trial(path: Path | StorageLocation) -> Trial:
     try:
         return Trial(**json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a trial of a search ({error}); remove its folder to search anew") from error
+        raise ValueError(f"{path}: not a saved trial ({error}); remove its folder to start a new search") from error

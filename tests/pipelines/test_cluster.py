@@ -1,4 +1,4 @@
-"""What a training worker asks a cluster for: never more than one node has, or Ray would wait for it for ever."""
+"""Resources that training workers request: never more than one node has, or Ray would wait forever."""
 
 import os
 from unittest.mock import patch
@@ -15,7 +15,7 @@ from ssvos.labels import write_labels
 
 
 @pytest.fixture(autouse=True)
-def unasked(monkeypatch):
+def default_workers(monkeypatch):
     monkeypatch.delenv("SSVOS_WORKERS", raising=False)
 
 
@@ -33,45 +33,45 @@ CLUSTERS = [
 
 
 @pytest.mark.parametrize(("nodes", "batch_clips", "expected"), CLUSTERS)
-def test_workers_fit_on_the_nodes_that_there_are(nodes, batch_clips, expected):
-    workers = cluster._workers(nodes, batch_clips)
+def test_workers_fit_on_the_nodes(nodes, batch_clips, expected):
+    workers = cluster._plan_workers(nodes, batch_clips)
     assert (workers.count, workers.cpus) == expected
     on_gpus = any(gpus for _, gpus in nodes)
-    room = [cpus // workers.cpus for cpus, _ in nodes]
-    assert sum(min(n, gpus) if on_gpus else n for n, (_, gpus) in zip(room, nodes, strict=True)) >= workers.count
+    fitting = [cpus // workers.cpus for cpus, _ in nodes]
+    assert sum(min(n, gpus) if on_gpus else n for n, (_, gpus) in zip(fitting, nodes, strict=True)) >= workers.count
 
 
-def test_gpus_without_a_cpu_beside_them_are_refused():
-    with pytest.raises(ValueError, match="4 workers need a CPU beside each GPU"):
-        cluster._workers([(2, 4)], 4)
+def test_gpus_on_a_node_with_fewer_cpus_are_rejected():
+    with pytest.raises(ValueError, match="4 workers need one CPU per GPU on the same node"):
+        cluster._plan_workers([(2, 4)], 4)
 
 
-def test_more_workers_than_the_cluster_has_are_refused(monkeypatch):
+def test_more_workers_than_the_cluster_can_hold_are_rejected(monkeypatch):
     monkeypatch.setenv("SSVOS_WORKERS", "3")
-    with pytest.raises(ValueError, match="3 workers asked for, there are 2 CPUs"):
-        cluster._workers([(1, 0), (1, 0)], 3)
+    with pytest.raises(ValueError, match="3 workers requested, but there are 2 CPUs; request at most 2"):
+        cluster._plan_workers([(1, 0), (1, 0)], 3)
 
 
 @pytest.mark.parametrize(("frames", "cpus", "rows"), [(10, 2, 16), (2048, 2, 256), (6208, 2, 444), (2048, 64, 16)])
-def test_scribbles_come_in_several_tasks_a_cpu_and_not_in_small_ones(frames, cpus, rows):
+def test_scribbles_are_split_into_several_tasks_per_cpu_but_no_small_ones(frames, cpus, rows):
     assert scribbles.block_rows(frames, cpus) == rows
 
 
-def test_workers_are_as_urgent_as_their_stage_and_blocks_do_not_matter(tmp_path, monkeypatch):
-    """Ray makes workers nice by default, and other work on the machine then takes nearly all there is."""
+def test_workers_have_their_stages_niceness_and_block_size_does_not_change_scribbles(tmp_path, monkeypatch):
+    """By default Ray raises its workers' niceness, and other processes then take nearly all CPU time."""
     mask = np.zeros((48, 64), np.uint8)
     mask[10:30, 20:50] = 1
     write_labels(tmp_path / "a.png", mask)
     row = {"dataset": "made", "split": "train", "sequence": "a", "mask_path": "a.png", "scribble_path": None}
     rows = [row | {"frame": f"{k:05d}", "height": 48, "width": 64} for k in range(40)]
-    index, parcel = pa.Table.from_pylist(rows), PackedInputs({"index": "none"}, {"made": str(tmp_path)})
+    index, packed_inputs = pa.Table.from_pylist(rows), PackedInputs({"index": "none"}, {"made": str(tmp_path)})
     with patch.dict(os.environ), cluster.cluster():
         import ray
 
         assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
-        made = []
+        tables = []
         for fewest in (7, 16, 64):
             monkeypatch.setattr(scribbles, "FEWEST_ROWS", fewest)
-            made.append(scribbles.simulate(index, parcel, ScribbleConfig()).sort_by("frame"))
-    assert made[0].num_rows == 40
-    assert made[0].equals(made[1]) and made[0].equals(made[2])
+            tables.append(scribbles.simulate(index, packed_inputs, ScribbleConfig()).sort_by("frame"))
+    assert tables[0].num_rows == 40
+    assert tables[0].equals(tables[1]) and tables[0].equals(tables[2])

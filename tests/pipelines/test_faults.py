@@ -1,6 +1,6 @@
-"""Faults made for real: killed workers, drivers and machines, a full disk, a tracking server that goes away.
+"""Real faults: killed workers, drivers and machines, a full disk, a tracking server that goes away.
 
-What happens then, fault by fault: docs/reliability.md.
+docs/reliability.md describes what happens after each fault.
 """
 
 import csv
@@ -37,63 +37,63 @@ TRAIN = ["pipelines.train", "--variant", "pce", "--stage", "stage1"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """A prepared project with a training of some seconds, a state a step."""
-    place = tmp_path_factory.mktemp("made") / "place"
-    make_place(place)
+def prepared(tmp_path_factory) -> Path:
+    """A prepared project with a training of a few seconds that saves a state after each step."""
+    workdir = tmp_path_factory.mktemp("prepared") / "workdir"
+    make_place(workdir)
     stage = {"clips_per_epoch": 32, "epochs": EPOCHS, "save_every": 1}
-    edit(f"{place}/params.yaml", train={"stage1": stage})
-    return place
+    edit(f"{workdir}/params.yaml", train={"stage1": stage})
+    return workdir
 
 
 @pytest.fixture
-def place(made, tmp_path) -> Path:
-    return shutil.copytree(made, tmp_path / "place", symlinks=True)
+def workdir(prepared, tmp_path) -> Path:
+    return shutil.copytree(prepared, tmp_path / "workdir", symlinks=True)
 
 
 class Running:
-    """A stage in a process of its own; what it says goes to a file."""
+    """A stage in its own process; its output goes to a file."""
 
-    def __init__(self, place: Path, command: list[str], within: tuple[str, ...] = (), **more: str) -> None:
-        self.said, self.mark = place / f"said-{uuid.uuid4().hex[:6]}", f"SSVOS_TEST={uuid.uuid4().hex}"
+    def __init__(self, workdir: Path, command: list[str], within: tuple[str, ...] = (), **more: str) -> None:
+        self.output, self.mark = workdir / f"output-{uuid.uuid4().hex[:6]}", f"SSVOS_TEST={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
-        variables = environment(place, PYTHONPATH=str(PROJECT), **more) | {name: value}
-        with open(self.said, "w") as file:
+        variables = environment(workdir, PYTHONPATH=str(PROJECT), **more) | {name: value}
+        with open(self.output, "w") as file:
             self.process = subprocess.Popen(
-                [*within, sys.executable, "-m", *command], cwd=place, env=variables, stdout=file, stderr=file
+                [*within, sys.executable, "-m", *command], cwd=workdir, env=variables, stdout=file, stderr=file
             )
 
     def until(self, is_so: Callable[[], object]) -> object:
-        """What `is_so` gives in the end; the stage must be running still."""
+        """Wait until `is_so` returns a true value, and return it; the stage must still be running."""
         for _ in range(60_000):
-            assert self.process.poll() is None, f"it ended before\n{self.said.read_text()}"
-            if found := is_so():
-                return found
+            assert self.process.poll() is None, f"the stage ended early\n{self.output.read_text()}"
+            if result := is_so():
+                return result
             time.sleep(0.002)
-        raise AssertionError(f"nothing in two minutes\n{self.said.read_text()}")
+        raise AssertionError(f"no result in two minutes\n{self.output.read_text()}")
 
     def workers(self, title: str) -> list[int]:
-        """Its processes under Ray whose title begins like this."""
-        found = []
+        """Ids of the stage's Ray processes whose title begins with `title`."""
+        ids = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 if (process / "cmdline").read_bytes().startswith(title.encode()):
-                    found += [int(process.name)] * (self.mark.encode() in (process / "environ").read_bytes())
-        return found
+                    ids += [int(process.name)] * (self.mark.encode() in (process / "environ").read_bytes())
+        return ids
 
     def ended(self) -> str:
-        """What it said, once it has ended without an error."""
-        assert self.process.wait(timeout=300) == 0, self.said.read_text()
-        return self.said.read_text()
+        """Wait for the end without an error, and return the output."""
+        assert self.process.wait(timeout=300) == 0, self.output.read_text()
+        return self.output.read_text()
 
     def lines(self) -> list[int]:
-        """The epochs that it has told of."""
-        return [int(epoch) for epoch in re.findall(r"  epoch (\d+)/", self.said.read_text())]
+        """Return the epochs in the output."""
+        return [int(epoch) for epoch in re.findall(r"  epoch (\d+)/", self.output.read_text())]
 
 
 @contextmanager
-def running(place: Path, command: list[str], within: tuple[str, ...] = (), **more: str) -> Iterator[Running]:
-    one = Running(place, command, within, **more)
+def running(workdir: Path, command: list[str], within: tuple[str, ...] = (), **more: str) -> Iterator[Running]:
+    one = Running(workdir, command, within, **more)
     try:
         yield one
     finally:
@@ -101,15 +101,15 @@ def running(place: Path, command: list[str], within: tuple[str, ...] = (), **mor
         one.process.wait()
 
 
-def states(place: Path) -> list[Path]:
-    return list(place.glob("resume/*/progress.pt"))
+def states(workdir: Path) -> list[Path]:
+    return list(workdir.glob("resume/*/progress.pt"))
 
 
-def curve(place: Path, uri: str = "") -> list[int]:
-    """The epochs of the training's one run in MLflow, which a killed driver leaves to be written later."""
+def curve(workdir: Path, uri: str = "") -> list[int]:
+    """Return the epochs in MLflow; there must be one run, which has finished."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(uri or f"sqlite:///{place / 'mlflow.db'}")
+    client = MlflowClient(uri or f"sqlite:///{workdir / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("ssvos").experiment_id])
     assert run.info.status == "FINISHED"
     return sorted(point.step for point in client.get_metric_history(run.info.run_id, "loss"))
@@ -120,82 +120,83 @@ two_cpus = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two work
 
 
 @pytest.fixture(scope="module")
-def undisturbed(made, tmp_path_factory) -> Path:
-    """Trained by two workers."""
-    place = shutil.copytree(made, tmp_path_factory.mktemp("whole") / "place", symlinks=True)
-    with running(place, TRAIN, SSVOS_WORKERS="2") as one:
+def undisturbed(prepared, tmp_path_factory) -> Path:
+    """The project, trained by two workers without a fault."""
+    workdir = shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "workdir", symlinks=True)
+    with running(workdir, TRAIN, SSVOS_WORKERS="2") as one:
         one.ended()
-    return place
+    return workdir
 
 
-def assert_nothing_is_missing(place: Path, undisturbed: Path) -> None:
-    """The weights bit for bit, every epoch once, and no state left over."""
-    assert (place / CHECKPOINT).read_bytes() == (undisturbed / CHECKPOINT).read_bytes()
-    rows, others = (list(csv.DictReader((one / HISTORY).read_text().splitlines())) for one in (place, undisturbed))
-    for row, other in zip(rows, others, strict=True):  # an epoch's sums are put together from two parts
+def assert_nothing_is_missing(workdir: Path, undisturbed: Path) -> None:
+    """Check that the weights are identical, every epoch is recorded once, and no saved state is left."""
+    assert (workdir / CHECKPOINT).read_bytes() == (undisturbed / CHECKPOINT).read_bytes()
+    rows, others = (list(csv.DictReader((one / HISTORY).read_text().splitlines())) for one in (workdir, undisturbed))
+    # a resumed epoch adds its sums from two parts, which rounds differently
+    for row, other in zip(rows, others, strict=True):
         assert [float(value) for value in row.values()] == pytest.approx([float(value) for value in other.values()])
-    assert curve(place) == list(range(1, EPOCHS + 1))
-    assert not list((place / "resume").glob("tiny-*"))
+    assert curve(workdir) == list(range(1, EPOCHS + 1))
+    assert not list((workdir / "resume").glob("tiny-*"))
 
 
 @two_cpus
-def test_a_killed_worker_and_a_killed_driver_lose_no_epoch(place, undisturbed):
-    with running(place, TRAIN, SSVOS_WORKERS="2") as first:
-        first.until(lambda: states(place))
+def test_a_killed_worker_and_a_killed_driver_lose_no_epoch(workdir, undisturbed):
+    with running(workdir, TRAIN, SSVOS_WORKERS="2") as first:
+        first.until(lambda: states(workdir))
         os.kill(first.until(lambda: first.workers("ray::RayTrainWorker"))[-1], signal.SIGKILL)
         first.until(lambda: len(first.lines()) >= 2)
         first.process.send_signal(signal.SIGKILL)
-        told = first.lines()
-    assert told == sorted(set(told)), "no epoch is told twice"
-    with running(place, TRAIN, SSVOS_WORKERS="2") as second:
+        epochs = first.lines()
+    assert epochs == sorted(set(epochs)), "no epoch is printed twice"
+    with running(workdir, TRAIN, SSVOS_WORKERS="2") as second:
         assert f"epoch {EPOCHS}/{EPOCHS}" in second.ended()
-        assert second.lines()[0] > 1, "it begins where the first was"
-    assert_nothing_is_missing(place, undisturbed)
+        assert second.lines()[0] > 1, "it resumes where the first run was"
+    assert_nothing_is_missing(workdir, undisturbed)
 
 
-def test_a_killed_worker_loses_no_scribble(place):
+def test_a_killed_worker_loses_no_scribble(workdir):
     frames = 60
     for sequence, t, (folder, suffix) in product("ab", range(4, frames), ((IMAGES, "jpg"), (MASKS, "png"))):
-        of_video = place / folder / sequence
+        of_video = workdir / folder / sequence
         os.link(of_video / f"{t % 4:05d}.{suffix}", of_video / f"{t:05d}.{suffix}")
-    made = place / "data/tiny/scribbles/scribbles.parquet"
-    with running(place, ["pipelines.prepare"]) as one:
+    store = workdir / "data/tiny/scribbles/scribbles.parquet"
+    with running(workdir, ["pipelines.prepare"]) as one:
         one.ended()
-    with running(place, ["pipelines.scribbles"]) as one:
+    with running(workdir, ["pipelines.scribbles"]) as one:
         os.kill(one.until(lambda: one.workers("ray::MapBatches(_simulate_batch)"))[0], signal.SIGKILL)
         assert "124 scribbles" in one.ended()
-    disturbed = read_store_table(made)
-    made.unlink()
-    with running(place, ["pipelines.scribbles"]) as one:
+    disturbed = read_store_table(store)
+    store.unlink()
+    with running(workdir, ["pipelines.scribbles"]) as one:
         one.ended()
-    assert read_store_table(made).equals(disturbed)
+    assert read_store_table(store).equals(disturbed)
 
 
 @two_cpus
-@pytest.mark.skipif(not can_part(), reason="no network namespaces here: a machine cannot be told from another")
-def test_a_lost_machine_is_replaced_by_another(place, undisturbed):
-    """Of four machines the first drives, two train, and one of these goes; states lie in the object store."""
+@pytest.mark.skipif(not can_part(), reason="no network namespaces here, so no separate machines")
+def test_a_lost_machine_is_replaced_by_another(workdir, undisturbed):
+    """Machine 1 of 4 runs the driver, two others train, and one of these is lost; the object store has the states."""
     with machines(4) as cluster, object_store(cluster.address(0), 9000, cluster.within(0)) as bucket:
         for number in (1, 2, 3, 4):
-            cluster.start(number, cpus=int(number > 1), hidden=[place] if number > 1 else [], **KEYS)
+            cluster.start(number, cpus=int(number > 1), hidden=[workdir] if number > 1 else [], **KEYS)
         wait_for_nodes(cluster, 4, sys.executable)
         storage = {"SSVOS_STORAGE": bucket, **KEYS, **OPEN}
         address = f"{cluster.address(1)}:{PORT}"
-        with running(place, TRAIN, cluster.within(1), RAY_ADDRESS=address, SSVOS_WORKERS="2", **storage) as one:
+        with running(workdir, TRAIN, cluster.within(1), RAY_ADDRESS=address, SSVOS_WORKERS="2", **storage) as one:
             one.until(lambda: one.lines())
             training = [number for number in (2, 3, 4) if cluster.has(number, "ray::RayTrainWorker")]
             assert len(training) == 2, "each has one CPU"
             cluster.kill(training[0])
-            said = one.ended()
-    assert f"epoch {EPOCHS}/{EPOCHS}" in said and one.lines() == list(range(1, EPOCHS + 1))
-    assert_nothing_is_missing(place, undisturbed)
+            output = one.ended()
+    assert f"epoch {EPOCHS}/{EPOCHS}" in output and one.lines() == list(range(1, EPOCHS + 1))
+    assert_nothing_is_missing(workdir, undisturbed)
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=two_cpus)])
-@pytest.mark.skipif(not can_hide(), reason="no mount namespaces here: a small disk cannot be made")
-def test_a_full_disk_stops_a_training_in_one_line_and_the_state_before_is_whole(place, workers):
-    """The disk has room for one state and a part of a second."""
-    (place / "resume").mkdir()
+@pytest.mark.skipif(not can_hide(), reason="no mount namespaces here, so no small disk")
+def test_a_full_disk_stops_a_training_with_one_line_and_the_previous_state_is_complete(workdir, workers):
+    """The disk can hold one state and a part of a second one."""
+    (workdir / "resume").mkdir()
     script = f"""
 mount -t tmpfs -o size=3500k none resume
 {sys.executable} -m {" ".join(TRAIN)}
@@ -205,22 +206,22 @@ exit $status
 """
     done = subprocess.run(
         ["unshare", "--mount", "bash", "-c", script],
-        cwd=place,
-        env=environment(place, PYTHONPATH=str(PROJECT), SSVOS_WORKERS=workers),
+        cwd=workdir,
+        env=environment(workdir, PYTHONPATH=str(PROJECT), SSVOS_WORKERS=workers),
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert re.match(r"error: resume/.+/progress\.pt: cannot be written completely \(No space left .+\)", done.stderr)
-    assert sorted(path.name for path in place.glob("left/*/*")) == ["mlflow.run", "progress-before.pt"]
-    (left,) = place.glob("left/*/*.pt")
+    assert sorted(path.name for path in workdir.glob("left/*/*")) == ["mlflow.run", "progress-before.pt"]
+    (left,) = workdir.glob("left/*/*.pt")
     assert from_bytes(left.read_bytes())[0].place().startswith("epoch 1, after ")
 
 
 @contextmanager
 def tracking_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
-    """MLflow's own, with its store in the folder; it answers when the block begins, and is killed at its end."""
+    """MLflow's server with its store in the folder. It answers when the block starts, and is killed at its end."""
     store = f"--backend-store-uri sqlite:///{folder}/server.db --artifacts-destination {folder}/artifacts"
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *store.split()]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -236,35 +237,35 @@ def tracking_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
         server.wait()
 
 
-def test_a_tracking_server_that_goes_away_and_comes_back_misses_nothing(place, tmp_path):
+def test_after_a_tracking_server_was_away_its_training_run_is_complete(workdir, tmp_path):
     port = free_port()
     with ExitStack() as at_last:
         with tracking_server(tmp_path, port):
             settings = {"SSVOS_WORKERS": "0", "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-            one = at_last.enter_context(running(place, TRAIN, **settings))
+            one = at_last.enter_context(running(workdir, TRAIN, **settings))
             one.until(one.lines)
-        one.until(lambda: "waiting 300 seconds for it" in one.said.read_text())
-        assert "MLflow did not take step 3" in one.said.read_text() and one.lines() == list(range(1, EPOCHS + 1))
+        one.until(lambda: "waiting 300 seconds for it" in one.output.read_text())
+        assert "MLflow did not accept step 3" in one.output.read_text() and one.lines() == list(range(1, EPOCHS + 1))
         with tracking_server(tmp_path, port):
             one.ended()
-    assert curve(place, f"sqlite:///{tmp_path}/server.db") == list(range(1, EPOCHS + 1))
+    assert curve(workdir, f"sqlite:///{tmp_path}/server.db") == list(range(1, EPOCHS + 1))
 
 
-def test_a_search_misses_nothing_of_a_tracking_server_that_was_away(place, tmp_path):
+def test_after_a_tracking_server_was_away_its_search_runs_are_complete(workdir, tmp_path):
     from mlflow import MlflowClient
 
     port, trials = free_port(), 6
-    edit(f"{place}/params.yaml", tune={"trials": trials, "scheduler": "none"})
+    edit(f"{workdir}/params.yaml", tune={"trials": trials, "scheduler": "none"})
     with ExitStack() as at_last:
         with tracking_server(tmp_path, port):
             one = at_last.enter_context(
-                running(place, ["pipelines.tune"], MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+                running(workdir, ["pipelines.tune"], MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
             )
-            one.until(lambda: "trial " in one.said.read_text())
-        one.until(lambda: "waiting 300 seconds for it" in one.said.read_text())
-        said = one.said.read_text()
-        assert "did not take the beginning of trial" in said
-        assert len(re.findall(rf"trial \d of {trials}  finished", said)) == trials, "none waits for the server"
+            one.until(lambda: "trial " in one.output.read_text())
+        one.until(lambda: "waiting 300 seconds for it" in one.output.read_text())
+        output = one.output.read_text()
+        assert "did not accept the start of trial" in output
+        assert len(re.findall(rf"trial \d of {trials}  finished", output)) == trials, "no trial waits for the server"
         with tracking_server(tmp_path, port):
             one.ended()
     client = MlflowClient(f"sqlite:///{tmp_path}/server.db")

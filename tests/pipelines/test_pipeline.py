@@ -1,4 +1,4 @@
-"""The real pipeline, tiny: DVC runs the stages, Ray Data scribbles and predicts, Ray Train trains with two workers."""
+"""The real pipeline on a tiny data set: DVC runs the stages, Ray Data and two workers of Ray Train do the work."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from ruamel.yaml import YAML
 from sandbox import PROJECT, run
 from test_guides import script
 
-# the project takes minutes to make, which count for the first test
+# the first test includes the minutes that the fixture needs to reproduce the project
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_repro_leaves_a_checkpoint_masks_scores_and_a_page_for_every_variant(project):
+def test_repro_writes_a_checkpoint_masks_scores_and_a_page_for_every_variant(project):
     for variant in ("pce", "ours"):
         for stage in ("stage1", "stage2"):
             assert (project / "runs/tiny" / variant / stage / "checkpoint.pt").is_file()
@@ -27,14 +27,14 @@ def test_repro_leaves_a_checkpoint_masks_scores_and_a_page_for_every_variant(pro
         assert 0 <= result["scores"]["embedded"]["global"]["J&F-Mean"] <= 1
     page = (project / "reports/index.html").read_text()
     assert "grabcut + flow" in page and "data:image/jpeg" in page
-    assert not list((project / "resume").glob("tiny-*")), "resume state is removed after success"
+    assert not list((project / "resume").glob("tiny-*")), "saved states are removed after success"
 
 
-def test_a_second_repro_does_nothing_and_says_so(project):
+def test_a_second_repro_reports_that_everything_is_up_to_date(project):
     assert "Data and pipelines are up to date" in run(["dvc", "repro"], project).stdout
 
 
-def test_a_stage_2_parameter_reruns_stage_2_and_what_follows_only(project):
+def test_a_stage_2_parameter_reruns_only_stage_2_and_later_stages(project):
     path = project / "params.yaml"
     before = path.read_text()
     yaml = YAML()
@@ -51,14 +51,14 @@ def test_a_stage_2_parameter_reruns_stage_2_and_what_follows_only(project):
     assert "train_stage1@ours" in graph
 
 
-def test_metrics_and_plots_read_what_the_stages_wrote(project):
+def test_dvc_shows_the_stages_metrics_and_plots(project):
     shown = run(["dvc", "metrics", "show", "--json"], project).stdout
     assert "J&F-Mean" in shown
     run(["dvc", "plots", "show", "-o", "plots"], project)
     assert (project / "plots/index.html").is_file()
 
 
-def test_mlflow_holds_every_stage_and_the_test_score_on_the_training_run(project):
+def test_mlflow_has_a_run_of_every_stage_and_the_test_score_on_the_training_run(project):
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
@@ -87,16 +87,16 @@ def test_scribbles_do_not_depend_on_the_number_of_workers(project):
 
     table = read_store_table(project / "data/tiny/scribbles/scribbles.parquet")
     index = labelled_frames(read_index(project / "data/tiny/frames/index.parquet"))
-    alone = [
+    in_process = [
         scribble_row(row, project / "data/tiny/frames/embedded", ScribbleConfig(width=2)) for row in index.to_pylist()
     ]
     key = ("dataset", "split", "sequence", "frame")
-    alone.sort(key=lambda row: [row[k] for k in key])
-    assert [row["png"] for row in alone] == table["png"].to_pylist()
+    in_process.sort(key=lambda row: [row[k] for k in key])
+    assert [row["png"] for row in in_process] == table["png"].to_pylist()
 
 
-def test_two_workers_train_to_the_same_loss_as_one(project):
-    """The pipeline's DDP run against the same loop alone in this process."""
+def test_two_workers_reach_the_same_loss_as_one_process(project):
+    """Compare the pipeline's DDP run with the same training loop in this process."""
     from pipelines.params import Layout, read_params
     from ssvos.training.trainer import first_network, fit, training_data
 
@@ -106,20 +106,20 @@ def test_two_workers_train_to_the_same_loss_as_one(project):
     data = training_data(project / layout.index, project / layout.scribbles, roots, config)
     progress = fit(first_network(config), data, config, config.train.stage1, "cpu", lambda _: None)
     history = (project / "runs/tiny/ours/stage1/history.csv").read_text().splitlines()
-    there = dict(zip(history[0].split(","), map(float, history[1].split(",")), strict=True))
+    by_workers = dict(zip(history[0].split(","), map(float, history[1].split(",")), strict=True))
     for key, value in progress.history[0].items():
-        assert there[key] == pytest.approx(value, rel=2e-3, abs=2e-3), key
+        assert by_workers[key] == pytest.approx(value, rel=2e-3, abs=2e-3), key
 
 
-BAD = [
+INVALID = [
     ("model: {bakbone: {}}", "model.bakbone: unknown key, did you mean backbone?"),
     ("train: {seed: zero}", "train.seed: input should be a valid integer"),
     ("variants: {}", "variants: no variant is defined"),
 ]
 
 
-@pytest.mark.parametrize(("override", "message"), BAD)
-def test_faulty_parameters_end_with_one_line(project, tmp_path, override, message):
+@pytest.mark.parametrize(("override", "message"), INVALID)
+def test_invalid_parameters_end_with_one_line(project, tmp_path, override, message):
     shutil.copy(project / "params.yaml", tmp_path)
     yaml = YAML(typ="safe")
     params = yaml.load((tmp_path / "params.yaml").read_text())
@@ -132,7 +132,7 @@ def test_faulty_parameters_end_with_one_line(project, tmp_path, override, messag
     assert done.stderr.count("\n") == 1 and message in done.stderr
 
 
-def test_every_fault_of_a_data_set_is_listed_at_once(project, tmp_path):
+def test_all_faults_of_a_data_set_are_listed_together(project, tmp_path):
     source = project / "data/tiny/frames/embedded"
     shutil.copytree(source, tmp_path / "set")
     masks = tmp_path / "set/Annotations/480p"
@@ -152,7 +152,7 @@ def test_every_fault_of_a_data_set_is_listed_at_once(project, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_search_leaves_trials_a_winner_and_a_run_for_each(project):
+def test_a_search_writes_its_trials_the_best_values_and_a_run_of_each_trial(project):
     from mlflow import MlflowClient
 
     rows = [line.split(",") for line in (project / "tune/trials.csv").read_text().splitlines()]
@@ -161,7 +161,7 @@ def test_a_search_leaves_trials_a_winner_and_a_run_for_each(project):
     scores = {int(row[0]): float(row[3]) for row in rows[1:] if row[3]}
     assert best["best"]["score"] == max(scores.values()) == scores[best["best"]["trial"]]
     assert best["before"]["trial"] == 0 and scores[0] == best["before"]["score"]
-    assert float(rows[1][5]) == pytest.approx(0.001), "the first trial has the present values"
+    assert float(rows[1][5]) == pytest.approx(0.001), "the first trial has the current values"
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("ssvos-tune").experiment_id])
     parent = next(one for one in runs if one.data.tags["stage"] == "tune")
@@ -173,15 +173,15 @@ def test_a_search_leaves_trials_a_winner_and_a_run_for_each(project):
         assert len(client.get_metric_history(child.info.run_id, "holdout_score")) == int(row[2])
 
 
-def test_the_winner_is_adopted_with_its_provenance_and_searched_no_second_time(project_copy):
+def test_the_best_values_are_applied_with_their_provenance_and_not_searched_again(project_copy):
     best = YAML(typ="safe").load((project_copy / "tune/best.yaml").read_text())
-    # whichever trial won by chance, the winner differs from what params.yaml holds
+    # the best values must differ from params.yaml, whichever trial is best
     text = (project_copy / "params.yaml").read_text().replace("0.001}", "0.0011}", 1)
     (project_copy / "params.yaml").write_text("# a comment\n" + text)
     shown = run([sys.executable, "-m", "pipelines.tuning.apply_best"], project_copy).stdout
     new = best["params"]["train"]["stage1"]["learning_rate"]
     assert f"train.stage1.learning_rate: 0.0011 -> {new:g}" in shown
-    assert "0.0011" in (project_copy / "params.yaml").read_text(), "nothing is written unasked"
+    assert "0.0011" in (project_copy / "params.yaml").read_text(), "nothing is written without a confirmation"
     run([sys.executable, "-m", "pipelines.tuning.apply_best", "--yes"], project_copy)
     after = (project_copy / "params.yaml").read_text()
     params = YAML(typ="safe").load(after)
@@ -191,10 +191,10 @@ def test_the_winner_is_adopted_with_its_provenance_and_searched_no_second_time(p
     assert "tune" not in status and "train_stage1@ours" in status
 
 
-def test_a_lost_database_is_written_again_from_what_is_on_disk(project_copy):
+def test_a_lost_database_is_restored_from_the_outputs_on_disk(project_copy):
     from mlflow import MlflowClient
 
-    speed = ("clips_per_second", "data_wait_share", "peak_memory_gb")  # in no file
+    speed = ("clips_per_second", "data_wait_share", "peak_memory_gb")  # these are in no file
 
     def content() -> list[tuple]:
         client = MlflowClient(f"sqlite:///{project_copy / 'mlflow.db'}")
@@ -215,19 +215,19 @@ def test_a_lost_database_is_written_again_from_what_is_on_disk(project_copy):
 
 
 @pytest.mark.parametrize("guide", ["tuning", "comparing"])
-def test_commands_of_a_guide_on_a_finished_run_run(guide, project_copy):
-    params = project_copy / "params.yaml"  # the search must have something to change, whichever trial won by chance
+def test_the_commands_of_guides_about_a_finished_run_work(guide, project_copy):
+    params = project_copy / "params.yaml"  # the best values must differ from it, whichever trial is best
     params.write_text(params.read_text().replace("0.001}", "0.0011}", 1))
     run(["bash", "-c", script(guide, {})], project_copy, timeout=850, SSVOS_WORKERS="0")
     if guide == "tuning":
-        adopted = (project_copy / "params.yaml").read_text()
-        assert "trial" in adopted.split("tuned_from:")[1].splitlines()[0]
+        text = (project_copy / "params.yaml").read_text()
+        assert "trial" in text.split("tuned_from:")[1].splitlines()[0]
 
 
-def test_the_cluster_saw_nothing_of_the_project(project, address):
-    """What the other tests of the pipeline stand on."""
+def test_the_cluster_does_not_see_the_projects_folder(project, address):
+    """The other tests of the pipeline rely on this."""
     if not can_hide():
-        pytest.skip("no mount namespaces here: the folder could not be hidden")
+        pytest.skip("no mount namespaces here, so the folder could not be hidden")
     look = f"""
 import ray
 ray.init(address="{address}", log_to_driver=False, logging_level="ERROR")
@@ -240,25 +240,25 @@ print(ray.get(seen.remote()))
     assert run([sys.executable, "-c", look], project, **OPEN).stdout.splitlines()[-1] == "[]"
 
 
-def test_ray_started_here_gives_the_same_bytes_as_the_cluster(project, project_copy):
-    made = ["data/tiny/scribbles/scribbles.parquet", "runs/tiny/ours/stage1/checkpoint.pt"]
-    for name in made:
+def test_a_local_ray_and_the_cluster_write_identical_files(project, project_copy):
+    outputs = ["data/tiny/scribbles/scribbles.parquet", "runs/tiny/ours/stage1/checkpoint.pt"]
+    for name in outputs:
         (project_copy / name).unlink()
     run([sys.executable, "-m", "pipelines.scribbles"], project_copy)
     run([sys.executable, "-m", "pipelines.train", "--variant", "ours", "--stage", "stage1"], project_copy)
-    for name in made:
+    for name in outputs:
         assert (project_copy / name).read_bytes() == (project / name).read_bytes(), name
 
 
-@pytest.mark.skipif(not can_part(), reason="no network namespaces here: three machines cannot be told apart")
+@pytest.mark.skipif(not can_part(), reason="no network namespaces here, so no separate machines")
 @pytest.mark.skipif(not os.environ.get("SSVOS_FAULTS"), reason="minutes, on idle cores: make faults")
-def test_three_machines_that_share_an_object_store_alone_make_the_same_bytes(project, project_copy):
-    """Two of them see neither the project's folder nor its code; the pipeline runs on the first."""
-    made = ["data/tiny/scribbles/scribbles.parquet", "results/tiny/ours/val.json", "results/tiny/ours/objects.csv"]
-    made += [
+def test_three_machines_that_share_only_an_object_store_write_identical_files(project, project_copy):
+    """Machines 2 and 3 see neither the project's folder nor its code; machine 1 runs the pipeline."""
+    outputs = ["data/tiny/scribbles/scribbles.parquet", "results/tiny/ours/val.json", "results/tiny/ours/objects.csv"]
+    outputs += [
         f"runs/tiny/ours/{stage}/{name}" for stage in ("stage1", "stage2") for name in ("checkpoint.pt", "history.csv")
     ]
-    for name in made:
+    for name in outputs:
         (project_copy / name).unlink()
     with machines(3) as cluster, object_store(cluster.address(0), 9000, cluster.within(0)) as bucket:
         for number in (1, 2, 3):
@@ -269,7 +269,7 @@ def test_three_machines_that_share_an_object_store_alone_make_the_same_bytes(pro
         run([*cluster.within(1), "dvc", "repro", "--force", "evaluate@ours"], project_copy, **settings)
         look = [*cluster.within(1), sys.executable, "-c", LOOK]
         seen = json.loads(run(look, project_copy, **settings).stdout.splitlines()[-1])
-    for name in made:
+    for name in outputs:
         assert (project_copy / name).read_bytes() == (project / name).read_bytes(), name
     assert sorted(map(len, seen["folders"].values())) == [0, 0, len(list(project_copy.iterdir()))]
     kinds = {name.rpartition("-")[2] for name in seen["inputs"]}
@@ -277,7 +277,7 @@ def test_three_machines_that_share_an_object_store_alone_make_the_same_bytes(pro
     assert not seen["resume"] and not list((project_copy / "resume").glob("tiny-*"))
 
 
-# on the first machine: what each node sees of the folder, and what lies in the object store
+# runs on the first machine: the contents of the project's folder on each node, and of the object store
 LOOK = """
 import json, os, ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
@@ -286,18 +286,18 @@ ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="
 seen = ray.remote(lambda folder: os.listdir(folder))
 ids = [node["NodeID"] for node in ray.nodes()]
 folders = {one: ray.get(seen.options(scheduling_strategy=On(one, soft=False)).remote(os.getcwd())) for one in ids}
-there = {kind: [str(place) for place in (storage() / kind).glob("*")] for kind in ("inputs", "resume")}
-print(json.dumps({"folders": folders} | there))
+stored = {kind: [str(path) for path in (storage() / kind).glob("*")] for kind in ("inputs", "resume")}
+print(json.dumps({"folders": folders} | stored))
 """
 
 
-def test_commands_of_the_cluster_guide_run(address, project_copy):
+def test_the_commands_of_the_cluster_guide_work(address, project_copy):
     done = run(["bash", "-c", script("cluster", {"127.0.0.1:6379": address})], project_copy, timeout=850, **OPEN)
     assert "Running stage 'train_stage1@ours'" in done.stdout
 
 
-def test_an_address_where_nobody_listens_is_one_line(project_copy):
-    nobody = f"127.0.0.1:{free_port()}"
-    done = run([sys.executable, "-m", "pipelines.scribbles"], project_copy, check=False, RAY_ADDRESS=nobody)
+def test_an_address_without_a_cluster_ends_with_one_line(project_copy):
+    address = f"127.0.0.1:{free_port()}"
+    done = run([sys.executable, "-m", "pipelines.scribbles"], project_copy, check=False, RAY_ADDRESS=address)
     assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and f"RAY_ADDRESS {nobody}: no cluster answers there" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"RAY_ADDRESS {address}: no cluster answers at this" in done.stderr
