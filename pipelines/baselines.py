@@ -1,11 +1,11 @@
 """Stage `baselines`: masks of the evaluation videos without any training, and their scores, to compare models with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from pipelines.cluster.ray_cluster import cluster, quiet_ray_data
+from pipelines.cluster.ray_cluster import cluster_or_process, quiet_ray_data, requested_workers
 from pipelines.cluster.worker_inputs import pack, unpack
 from pipelines.evaluation_scores import (
     COLUMNS,
@@ -36,7 +36,7 @@ def main() -> None:
     layout = Layout(config.data.name)
     out = Path("predictions") / layout.name / "baselines"
     first_network(config)  # raises for missing weights before any worker starts
-    with cluster():
+    with cluster_or_process():
         _predict_all(config, layout, out)
         predictions = {name: out / name for name in METHODS if (out / name).is_dir()}
         with progress_bar("scoring videos", len(predictions) * count_videos(layout)) as advance:
@@ -56,14 +56,16 @@ def _selected(summary: dict) -> dict:
 
 def _predict_all(config: Config, layout: Layout, out: Path) -> None:
     """Write the masks of every baseline and video to out/<baseline>/<sequence>/<frame>.png."""
-    data = quiet_ray_data()
     count = len(evaluation_videos(layout.index))
     job = {"config": config.model_dump(mode="json"), "packed_inputs": pack(config, layout)}
     items = [{"video": k, "method": method} for k in range(count) for method in METHODS]
-    videos = data.from_items(items, override_num_blocks=count)
-    predictions = videos.map(_predict, fn_kwargs={"job": job}, num_cpus=1)
+    if requested_workers() == 0:
+        predictions: Iterable[dict] = (_predict(item, job) for item in items)
+    else:
+        videos = quiet_ray_data().from_items(items, override_num_blocks=count)
+        predictions = videos.map(_predict, fn_kwargs={"job": job}, num_cpus=1).iter_rows()
     with progress_bar("running baselines", len(items)) as advance:
-        for row in predictions.iter_rows():
+        for row in predictions:
             if row["names"] is not None:
                 write_masks(out / row["method"] / row["sequence"], row["names"], row["masks"])
             advance()

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipelines.cluster.ray_cluster import cluster, quiet_ray_data, requested_workers
+from pipelines.cluster.ray_cluster import cluster_or_process, quiet_ray_data, requested_workers
 from pipelines.cluster.worker_inputs import pack, unpack
 from pipelines.evaluation_set import (
     evaluation_videos,
@@ -46,7 +46,7 @@ class ScoredVideo:
 
 def scoring_cluster(layout: Layout) -> AbstractContextManager[None]:
     """Return the context of `score_predictions`: a cluster, or nothing if SSVOS_WORKERS=0 or no video has masks."""
-    return nullcontext() if requested_workers() == 0 or not count_videos(layout) else cluster()
+    return cluster_or_process() if count_videos(layout) else nullcontext()
 
 
 def score_predictions(

@@ -2,9 +2,10 @@
 
 import argparse
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines.cluster.ray_cluster import cluster, quiet_ray_data
+from pipelines.cluster.ray_cluster import cluster_or_process, quiet_ray_data, requested_workers
 from pipelines.cluster.worker_inputs import pack, unpack
 from pipelines.evaluation_set import evaluation_videos, late_objects, write_masks
 from pipelines.params import Layout, read_params, write_json
@@ -12,6 +13,7 @@ from pipelines.stage import run_stage
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.stage_records import Records
 from ssvos.config import Config, PredictConfig
+from ssvos.hardware import available_cpus
 from ssvos.models.checkpoint import file_digest, load_checkpoint
 from ssvos.progress import progress_bar
 from ssvos.training.trainer import first_network
@@ -27,7 +29,7 @@ def main() -> None:
     layout = Layout(config.data.name)
     checkpoint = layout.run(args.variant, "stage2") / "checkpoint.pt"
     first_network(config, checkpoint)  # raises for a broken checkpoint, or another network's, before any worker starts
-    with cluster():
+    with cluster_or_process():
         rows = predict(config, layout, checkpoint, layout.predictions(args.variant))
     write_json(layout.speed(args.variant), _speed(checkpoint, rows))
     tracking.write(Records.read(params, layout).prediction(args.variant))
@@ -36,40 +38,46 @@ def main() -> None:
 
 
 def predict(config: Config, layout: Layout, checkpoint: Path, out: Path) -> list[dict]:
-    """Write the masks to `out` -> a row per video: sequence, num_frames, seconds of segmentation.
-
-    Each actor segments whole videos and sends the masks back, so its node need not see `out`.
-    """
-    import ray
-
-    data = quiet_ray_data()
-    videos = evaluation_videos(layout.index)
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    actors = max(1, min(len(videos), gpus or cpus))
-    dataset = data.from_items([{"video": k} for k in range(len(videos))], override_num_blocks=len(videos))
+    """Write the masks to `out` -> a row per video: sequence, num_frames, seconds of segmentation."""
     job = {
         "packed_inputs": pack(config, layout, checkpoint=checkpoint),
         "late_objects": late_objects(config),
         "size": _prediction_size(config),
         "predict": config.predict.model_dump(mode="json"),
-        "threads": max(1, cpus // actors),
     }
-    results = dataset.map(
+    videos = evaluation_videos(layout.index)
+    rows = []
+    with progress_bar("segmenting videos", len(videos)) as advance:
+        for row in _predict_all(len(videos), job):
+            write_masks(out / row["sequence"], row.pop("names"), row.pop("masks"))
+            rows.append(row)
+            advance()
+    return sorted(rows, key=lambda row: row["sequence"])
+
+
+def _predict_all(count: int, job: dict) -> Iterable[dict]:
+    """Yield a row with masks per video.
+
+    Each actor segments whole videos and sends the masks back, so its node need not see the stage's folder.
+    """
+    items = [{"video": k} for k in range(count)]
+    if requested_workers() == 0:
+        return map(_Predictor(job | {"threads": available_cpus()}), items)
+    import ray
+
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    actors = max(1, min(count, gpus or cpus))
+    data = quiet_ray_data()
+    results = data.from_items(items, override_num_blocks=count).map(
         _Predictor,
-        fn_constructor_kwargs={"job": job},
+        fn_constructor_kwargs={"job": job | {"threads": max(1, cpus // actors)}},
         compute=data.ActorPoolStrategy(size=actors),
         # actors that reserve every CPU leave none for Ray Data's own tasks, and both would wait forever
         num_cpus=0.1 if gpus else 0.5,
         num_gpus=1 if gpus else 0,
     )
-    rows = []
-    with progress_bar("segmenting videos", len(videos)) as advance:
-        for row in results.iter_rows():
-            write_masks(out / row["sequence"], row.pop("names"), row.pop("masks"))
-            rows.append(row)
-            advance()
-    return sorted(rows, key=lambda row: row["sequence"])
+    return results.iter_rows()
 
 
 def _speed(checkpoint: Path, rows: list[dict]) -> dict:

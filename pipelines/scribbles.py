@@ -1,11 +1,12 @@
 """Stage `scribbles`: simulate a scribble for every labelled frame with Ray Data, or use the drawn ones."""
 
+from collections.abc import Iterable
 from math import ceil
 
 import cv2
 import pyarrow as pa
 
-from pipelines.cluster.ray_cluster import cluster, quiet_ray_data
+from pipelines.cluster.ray_cluster import cluster_or_process, quiet_ray_data, requested_workers
 from pipelines.cluster.worker_inputs import PackedInputs, pack, unpack
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import no_arguments, run_stage
@@ -28,7 +29,7 @@ def main() -> None:
     tracking.connect()
     layout = Layout(config.data.name)
     index = read_index(layout.index)
-    with cluster():
+    with cluster_or_process():
         table = simulate(labelled_frames(index), pack(config, layout, scribbles=False), config.scribbles)
     path = layout.scribbles / "scribbles.parquet"
     write_store(table, path)
@@ -44,6 +45,19 @@ def simulate(frames: pa.Table, packed_inputs: PackedInputs, config: ScribbleConf
 
     frames: rows of the index.
     """
+    tables = []
+    with progress_bar("simulating scribbles", len(frames)) as advance:
+        for table in _simulate_all(frames, packed_inputs, config):
+            tables.append(table)
+            advance(len(table))
+    return pa.concat_tables(tables)
+
+
+def _simulate_all(frames: pa.Table, packed_inputs: PackedInputs, config: ScribbleConfig) -> Iterable[pa.Table]:
+    arguments = {"packed_inputs": packed_inputs, "config": config.model_dump()}
+    if requested_workers() == 0:
+        starts = range(0, max(1, len(frames)), FEWEST_ROWS)
+        return (_simulate_batch(frames.slice(start, FEWEST_ROWS), **arguments) for start in starts)
     import ray
 
     rows = block_rows(len(frames), max(1, int(ray.cluster_resources().get("CPU", 1))))
@@ -53,18 +67,13 @@ def simulate(frames: pa.Table, packed_inputs: PackedInputs, config: ScribbleConf
         .from_arrow(blocks)
         .map_batches(
             _simulate_batch,
-            fn_kwargs={"packed_inputs": packed_inputs, "config": config.model_dump()},
+            fn_kwargs=arguments,
             batch_format="pyarrow",
             batch_size=None,
             num_cpus=1,
         )
     )
-    tables = []
-    with progress_bar("simulating scribbles", len(frames)) as advance:
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            tables.append(batch)
-            advance(len(batch))
-    return pa.concat_tables(tables)
+    return dataset.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def block_rows(frames: int, cpus: int) -> int:

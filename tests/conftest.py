@@ -133,6 +133,7 @@ def project(hidden, address) -> Path:
     """A copy of the project with tiny parameters, its own git and DVC, reproduced once: `pce` is trained in the stage's
     own process, `ours` by two workers of a cluster that does not see the project's folder."""
     folder = make_project(hidden / "project")
+    reproduce(["dvc", "repro", "scribbles"], folder, RAY_ADDRESS=address, **OPEN)
     reproduce(["dvc", "repro", "train_stage2@pce"], folder, RAY_ADDRESS=address, SSVOS_WORKERS="0", **OPEN)
     reproduce(["dvc", "repro"], folder, RAY_ADDRESS=address, **OPEN)
     return folder

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +110,17 @@ def uses_existing_cluster() -> bool:
     return os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
 
 
+def is_connected() -> bool:
+    """Return whether this process has started or joined a cluster."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+def cluster_or_process() -> AbstractContextManager[None]:
+    """Return `cluster()`, or nothing if SSVOS_WORKERS=0: the stage then does its work in its own process."""
+    return nullcontext() if requested_workers() == 0 else cluster()
+
+
 def quiet_ray_data():
     """Return `ray.data` without progress bars and log lines; its logs stay in Ray's session folder."""
     import ray.data
@@ -125,7 +136,10 @@ def _debug() -> bool:
 
 
 def requested_workers() -> int | None:
-    """Return the number of training workers in SSVOS_WORKERS; 0: train in the stage's own process, None: unset."""
+    """Return the number of training workers in SSVOS_WORKERS; None: unset.
+
+    0: a stage does all of its work in its own process, without Ray. Only `tune` needs Ray.
+    """
     value = os.environ.get("SSVOS_WORKERS", "")
     if value and not value.isdecimal():
         raise ValueError(f"SSVOS_WORKERS: {value!r} is not a number of workers; use 0, 1, 2, ...")

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.cluster.ray_cluster import uses_existing_cluster
+from pipelines.cluster.ray_cluster import is_connected, uses_existing_cluster
 from pipelines.cluster.storage import StorageLocation, put, storage
 from pipelines.params import Layout
 from ssvos.config import Config
@@ -46,7 +46,7 @@ class PackedInputs:
 
 
 def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Path | None = None) -> PackedInputs:
-    """Pack the inputs on the driver, inside `cluster()`.
+    """Pack the inputs on the driver, inside `cluster()` or `cluster_or_process()`.
 
     Nodes of an existing cluster may not see the project's folder, so the files in it are sent along. Data sets outside
     of it are never copied: every node must see them under the path in `data.sources`.
@@ -63,7 +63,7 @@ def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Pat
         paths["scribbles"] = layout.scribbles / "scribbles.parquet"
     files = {name: path for name, path in paths.items() if path}
     roots = layout.roots(config)
-    if not uses_existing_cluster():
+    if not (uses_existing_cluster() and is_connected()):
         absolute = {name: str(path.absolute()) for name, path in files.items()}
         return PackedInputs(absolute, {name: str(root.absolute()) for name, root in roots.items()})
     project = Path.cwd()

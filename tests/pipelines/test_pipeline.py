@@ -127,7 +127,7 @@ def test_invalid_parameters_end_with_one_line(project, tmp_path, override, messa
         params[key] = {**params[key], **value} if value else value
     with open(tmp_path / "params.yaml", "w") as file:
         YAML().dump(params, file)
-    done = run([sys.executable, "-m", "pipelines.prepare"], tmp_path, check=False)
+    done = run(["python", "-m", "pipelines.prepare"], tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and message in done.stderr
 
@@ -146,7 +146,7 @@ def test_all_faults_of_a_data_set_are_listed_together(project, tmp_path):
     }
     with open(tmp_path / "params.yaml", "w") as file:
         YAML().dump(params, file)
-    done = run([sys.executable, "-m", "pipelines.prepare"], tmp_path, check=False)
+    done = run(["python", "-m", "pipelines.prepare"], tmp_path, check=False)
     assert done.returncode == 1
     assert "train-000/00002" in done.stderr and "train-001/00003.png" in done.stderr
     assert not (tmp_path / "data").exists()
@@ -178,11 +178,11 @@ def test_the_best_values_are_applied_with_their_provenance_and_not_searched_agai
     # the best values must differ from params.yaml, whichever trial is best
     text = (project_copy / "params.yaml").read_text().replace("0.001}", "0.0011}", 1)
     (project_copy / "params.yaml").write_text("# a comment\n" + text)
-    shown = run([sys.executable, "-m", "pipelines.tuning.apply_best"], project_copy).stdout
+    shown = run(["python", "-m", "pipelines.tuning.apply_best"], project_copy).stdout
     new = best["params"]["train"]["stage1"]["learning_rate"]
     assert f"train.stage1.learning_rate: 0.0011 -> {new:g}" in shown
     assert "0.0011" in (project_copy / "params.yaml").read_text(), "nothing is written without a confirmation"
-    run([sys.executable, "-m", "pipelines.tuning.apply_best", "--yes"], project_copy)
+    run(["python", "-m", "pipelines.tuning.apply_best", "--yes"], project_copy)
     after = (project_copy / "params.yaml").read_text()
     params = YAML(typ="safe").load(after)
     assert params["train"]["stage1"]["learning_rate"] == new and params["train"]["stage2"]["learning_rate"] == 0.001
@@ -206,7 +206,7 @@ def test_a_lost_database_is_restored_from_the_outputs_on_disk(project_copy):
     before = content()
     (project_copy / "mlflow.db").unlink()
     for _ in range(2):  # a second time adds nothing
-        run([sys.executable, "-m", "pipelines.tracking.run_records"], project_copy)
+        run(["python", "-m", "pipelines.tracking.run_records"], project_copy)
     after = content()
     assert [name for name, *_ in after] == [name for name, *_ in before]
     for (name, metrics, params), (_, old, old_params) in zip(after, before, strict=True):
@@ -244,8 +244,8 @@ def test_a_local_ray_and_the_cluster_write_identical_files(project, project_copy
     outputs = ["data/tiny/scribbles/scribbles.parquet", "runs/tiny/ours/stage1/checkpoint.pt"]
     for name in outputs:
         (project_copy / name).unlink()
-    run([sys.executable, "-m", "pipelines.scribbles"], project_copy)
-    run([sys.executable, "-m", "pipelines.train", "--variant", "ours", "--stage", "stage1"], project_copy)
+    run(["python", "-m", "pipelines.scribbles"], project_copy)
+    run(["python", "-m", "pipelines.train", "--variant", "ours", "--stage", "stage1"], project_copy)
     for name in outputs:
         assert (project_copy / name).read_bytes() == (project / name).read_bytes(), name
 
@@ -298,6 +298,6 @@ def test_the_commands_of_the_cluster_guide_work(address, project_copy):
 
 def test_an_address_without_a_cluster_ends_with_one_line(project_copy):
     address = f"127.0.0.1:{free_port()}"
-    done = run([sys.executable, "-m", "pipelines.scribbles"], project_copy, check=False, RAY_ADDRESS=address)
+    done = run(["python", "-m", "pipelines.scribbles"], project_copy, check=False, RAY_ADDRESS=address)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and f"RAY_ADDRESS {address}: no cluster answers at this" in done.stderr
