@@ -25,7 +25,7 @@ from ssvos.files import write_text
 from ssvos.progress import progress_bar
 from ssvos.training.trainer import first_network
 
-_KEPT_SCORES = ("protocol", "global", "visibility", "sequences")
+_SCORE_KEYS = ("protocol", "global", "visibility", "sequences")
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _selected(summary: dict) -> dict:
-    return {key: summary[key] for key in _KEPT_SCORES if key in summary}
+    return {key: summary[key] for key in _SCORE_KEYS if key in summary}
 
 
 def _predict_all(config: Config, layout: Layout, out: Path) -> None:

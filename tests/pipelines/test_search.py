@@ -110,12 +110,12 @@ def test_a_trial_resumed_from_its_state_ends_with_the_same_weights(tiny_data, tm
         if report["row"]["epoch"] in (1, 2):  # within the first stage, and at its end
             state.save(tmp_path / f"{report['row']['epoch']:.0f}.pt")
 
-    whole, _ = train_both(config, inputs, on_epoch, state)
+    uninterrupted, _ = train_both(config, inputs, on_epoch, state)
     for epoch in (1, 2):
         resumed_rows: list[dict] = []
         resumed, _ = train_both(config, inputs, resumed_rows.append, TrialState.load(tmp_path / f"{epoch}.pt"))
         assert resumed_rows == rows[epoch:]
-        for name, weights in whole.state_dict().items():
+        for name, weights in uninterrupted.state_dict().items():
             assert torch.equal(weights, resumed.state_dict()[name]), name
 
 
