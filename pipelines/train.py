@@ -20,8 +20,9 @@ from ssvos.data.index import read_index
 from ssvos.device import choose_device
 from ssvos.progress import progress_bar
 from ssvos.training.run_dir import write_run
-from ssvos.training.train_state import from_bytes, run_digest, to_bytes
-from ssvos.training.trainer import EpochReport, TrainState, first_network, fit, require_clips, training_data
+from ssvos.training.train_state import EpochReport, TrainState, from_bytes, run_digest, to_bytes
+from ssvos.training.trainer import first_network, fit
+from ssvos.training.training_data import require_clips, training_data
 
 
 def main() -> None:
@@ -163,7 +164,7 @@ def _train(
 
     def report(epoch: EpochReport) -> None:
         line = epoch.line(job["label"], stage.epochs)
-        keep(epoch.row | epoch.speed, line, partial(to_bytes, epoch.progress, job["digest"]))
+        keep(epoch.row | epoch.speed, line, partial(to_bytes, epoch.train_state, job["digest"]))
 
     network = first_network(inputs.here(config), inputs.checkpoint or "")
     return fit(
@@ -176,7 +177,7 @@ def _train(
         resume,
         num_loaders=job["loaders"],
         save=lambda progress: keep({}, "", partial(to_bytes, progress, job["digest"])),
-        say=lambda line: keep({}, f"{job['label']}  {line}", None),
+        warn=lambda line: keep({}, f"{job['label']}  {line}", None),
     )
 
 

@@ -479,7 +479,7 @@ LATER = [
                 "sources": [{"name": "m", "layout": "embedded"}, {"name": "embedded", "layout": "davis", "root": "set"}]
             },
         ),
-        "data.sources: embedded is the rendered clips' folder in a pack; rename that source",
+        "data.sources: a pack holds rendered clips in the folder embedded; rename that source",
     ),
     ("ssvos pack fit.yaml set", lambda: None, "set: is there already; name a new folder"),
     (FIT, lambda: state_of_another("fit.yaml"), ".pt: the state of a run with other parameters or data"),
@@ -487,8 +487,8 @@ LATER = [
     (FIT, lambda: edit("fit.yaml", fit={"stage": "stage3"}), "fit.yaml: fit.stage: input should be"),
     (FIT, lambda: write("out"), "out/checkpoint.pt: cannot be written … out is a file"),
     (FIT, lambda: edit("fit.yaml", fit={"index": "no.parquet"}), "no.parquet: no such index"),
-    (FIT, lambda: other_source("fit.yaml"), "the index is of source s, not of data.sources"),
-    (FIT, lambda: one_more_video("fit.yaml"), "scribbles.parquet: has none of d/00000"),
+    (FIT, lambda: other_source("fit.yaml"), "the index has videos of s, which data.sources lacks"),
+    (FIT, lambda: one_more_video("fit.yaml"), "scribbles.parquet: has no scribble of d/00000"),
     (FIT, lambda: (cut(f"{MASKS}/a/00001.png"), cut(f"{MASKS}/b/00001.png")), "not a readable … (1 of 2 faults)"),
 ]
 

@@ -192,7 +192,7 @@ def test_training_on_rendered_clips_goes_on_after_an_interruption_as_if_there_ha
     whole = run(config, unlimited.load())
 
     def stop_after_one(report) -> None:
-        kept["progress"] = report.progress
+        kept["progress"] = report.train_state
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -205,7 +205,8 @@ def test_training_on_rendered_clips_goes_on_after_an_interruption_as_if_there_ha
 
 def test_held_out_videos_of_a_source_that_is_left_out_do_not_choose(tiny_data):
     """Of two data sets with the same videos under two names, each counts alone where the other has no weight."""
-    from ssvos.training.trainer import first_network, holdout_score
+    from ssvos.training.holdout import holdout_score
+    from ssvos.training.trainer import first_network
 
     data, config = tiny_data.load(), tiny_data.config
     name = config.data.sources[0].name

@@ -46,7 +46,7 @@ def test_of_two_states_the_one_before_replaces_a_broken_one(somewhere, caplog):
     put(kept.path, kept.path.read_bytes()[:1000])
     with caplog.at_level(logging.WARNING):
         assert kept.read().epoch == 2
-    assert f"{kept.path}: no whole state" in caplog.text and "?" not in str(kept.path)
+    assert f"{kept.path}: not a complete state" in caplog.text and "?" not in str(kept.path)
     kept.write(a_state(4))
     assert kept.read().epoch == 4
     remove_folder(folder)

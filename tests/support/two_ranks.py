@@ -11,7 +11,8 @@ from ssvos.config import Config
 from ssvos.data.clips import ClipDataset, ClipSpec
 from ssvos.losses.joint import JointLoss
 from ssvos.training.train_state import TrainState
-from ssvos.training.trainer import TrainingData, first_network, fit, training_data
+from ssvos.training.trainer import first_network, fit
+from ssvos.training.training_data import TrainingData, training_data
 
 MARK = torch.tensor([1, 254, 3, 252, 5, 250], dtype=torch.uint8)  # no smooth image has it
 
@@ -44,8 +45,8 @@ def trained(config: Config, data: TrainingData, resume: TrainState | None = None
         "cpu",
         lambda _: None,
         resume,
-        save=lambda progress: keep(vars(progress)),
-        say=said.append,
+        save=lambda train_state: keep(vars(train_state)),
+        warn=said.append,
     )
     return {"weights": done.weights, "history": done.history, "skipped": done.skipped, "said": said}
 
