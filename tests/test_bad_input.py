@@ -356,7 +356,11 @@ def stroke_file(content: object) -> Callable[[], None]:
 STROKES, VIDEO = SEGMENT.replace("scribble.png", "strokes.json"), SEGMENT.replace("clip", "clip.mkv")
 SEGMENTED = [
     (SEGMENT, lambda: write_labels("scribble.png", np.full(SIZE, 255, np.uint8)), "scribble.png: no object stroke"),
-    (SEGMENT, lambda: write_labels("scribble.png", a_mask(1, size=(20, 20))), "scribble is 20x20, the frames 48x64"),
+    (
+        SEGMENT,
+        lambda: write_labels("scribble.png", a_mask(1, size=(20, 20))),
+        "scribble is 20x20, the frames are 48x64",
+    ),
     (SEGMENT, lambda: gone("scribble.png"), "scribble.png: no such scribble"),
     (STROKES, stroke_file("{"), "strokes.json: not JSON"),
     (STROKES, stroke_file([1]), "strokes.json: no list of strokes per frame"),
@@ -366,8 +370,8 @@ SEGMENTED = [
     (STROKES, stroke_file({"scribbles": [[{"path": [[0, 9]], "object_id": 1}]]}), "strokes.json: frame 0 has a path"),
     (STROKES, stroke_file({"sequence": "camel", "scribbles": [[]] * 90}), "is for 90 frames of camel, the video has 4"),
     (SEGMENT, lambda: gone("clip"), "clip: no such file or folder"),
-    (SEGMENT, lambda: (gone("clip"), Path("clip").mkdir()), "clip: holds no frames"),
-    (SEGMENT, lambda: cut("clip/00002.png"), "clip/00002.png: not a readable image … replace it or take it out"),
+    (SEGMENT, lambda: (gone("clip"), Path("clip").mkdir()), "clip: no frames in this folder"),
+    (SEGMENT, lambda: cut("clip/00002.png"), "clip/00002.png: not a readable image … replace or remove it"),
     (SEGMENT, lambda: an_image("clip/00002.png", size=(40, 50)), "clip/00002.png: frame is 40x50, the first 48x64"),
     (SEGMENT, lambda: an_image("clip/00002.jpg"), "clip: two images are named 00002"),
     (
@@ -383,11 +387,11 @@ SEGMENTED = [
     (f"{SEGMENT} --foreground-bias nan", lambda: None, "--foreground-bias nan: is no number"),
     (f"{SEGMENT} --colours inf", lambda: None, "--colours inf: is no number"),
     (SEGMENT, lambda: write("out"), "out/00000.png: cannot be written … out is a file"),
-    (SEGMENT.replace("--out out", "--out clip"), lambda: None, "clip: --out would write over what is given"),
+    (SEGMENT.replace("--out out", "--out clip"), lambda: None, "clip: --out would overwrite an input"),
     (
         SEGMENT.replace("scribble.png", "out/00000.png"),
         lambda: write_labels("out/00000.png", a_scribble(1)),
-        "write over",
+        "out/00000.png: --out would overwrite an input",
     ),
     (f"{SEGMENT} --overlay", lambda: Path("out/overlay.mp4").mkdir(parents=True), "out/overlay.mp4: is a folder"),
 ]

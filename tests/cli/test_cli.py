@@ -149,7 +149,7 @@ def test_segment_says_what_is_wrong_and_writes_nothing(clip, tmp_path):
     fails("no object stroke", "segment", clip / "frames", "--scribble", empty, *rest)
     small = tmp_path / "small.png"
     write_labels(small, np.ones((20, 20), np.uint8))
-    fails("scribble is 20x20, the frames 50x70", "segment", clip / "frames", "--scribble", small, *rest)
+    fails("scribble is 20x20, the frames are 50x70", "segment", clip / "frames", "--scribble", small, *rest)
     bad = tmp_path / "bad.pt"
     bad.write_bytes(b"no checkpoint")
     one = ("segment", clip / "frames", "--scribble", clip / "scribble.png")
