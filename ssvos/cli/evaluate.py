@@ -41,7 +41,7 @@ def evaluate(
     Example: ssvos evaluate DAVIS/Annotations/480p masks/ --split DAVIS/ImageSets/2017/val.txt --json scores.json
     """
     from ssvos.evaluation.mask_folders import planned, score
-    from ssvos.metrics.sequence_folders import unscored
+    from ssvos.metrics.sequence_folders import unscored_notes
 
     is_youtube_vos = protocol is Protocol.youtube_vos
     if is_youtube_vos and (meta is None or train_meta is None):
@@ -53,5 +53,5 @@ def evaluate(
     evaluation = planned(protocol, gt, pred, split, meta, train_meta, convention or Convention.after_entry)
     typer.echo(score(evaluation, json_out, frames_out, progress_bar))
     outputs = [path for path in (json_out, frames_out) if path]
-    for line in unscored(pred, [task.sequence for task in evaluation.tasks], split is not None, outputs):
+    for line in unscored_notes(pred, [task.sequence for task in evaluation.tasks], split is not None, outputs):
         typer.echo(f"note: {line}", err=True)
