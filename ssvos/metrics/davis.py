@@ -7,7 +7,6 @@ are means over all objects of all sequences with equal weight. All figures are f
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -29,9 +28,6 @@ from ssvos.metrics.sequence_folders import annotated_frames, find_sequences, rea
 
 RECALL_THRESHOLD = 0.5
 MAX_PROPOSALS = 20
-
-
-Protocol = Literal["davis2017", "davis2016", "davis2017-unsupervised"]
 
 
 def evaluate_davis2017(
@@ -64,10 +60,11 @@ def evaluate_davis2017_unsupervised(
     return summarize(davis_evaluation("davis2017-unsupervised", gt_dir, pred_dir, sequences).score(on_frame))
 
 
-def davis_evaluation(
-    protocol: Protocol, gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None = None
-) -> Evaluation:
-    """The tasks of an evaluation by a DAVIS protocol. Raises the errors of `evaluate_davis2017` for missing input."""
+def davis_evaluation(protocol: str, gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None = None) -> Evaluation:
+    """The tasks of an evaluation by a DAVIS protocol. Raises the errors of `evaluate_davis2017` for missing input.
+
+    protocol: `davis2017`, `davis2016` or `davis2017-unsupervised`.
+    """
     score, scored_frames = {
         "davis2017": (score_sequence, _inner_frames),
         "davis2016": (score_sequence_davis2016, _inner_frames),

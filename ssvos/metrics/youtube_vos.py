@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,8 @@ from ssvos.metrics.object_scores import (
 )
 from ssvos.metrics.sequence_folders import annotated_frames, find_sequences, read_pair, require_predictions
 
-Convention = Literal["after_entry", "after_entry_listed_only", "from_entry", "after_entry_without_last"]
-
 # (frame, the object's first listed frame, all its listed frames, the video's last annotated frame) -> whether it counts
-CONVENTIONS: Mapping[Convention, Callable[[str, str, frozenset[str], str], bool]] = {
+CONVENTIONS: Mapping[str, Callable[[str, str, frozenset[str], str], bool]] = {
     "after_entry": lambda frame, entry, listed, last: frame > entry,
     "after_entry_listed_only": lambda frame, entry, listed, last: frame > entry and frame in listed,
     "from_entry": lambda frame, entry, listed, last: frame >= entry,
@@ -49,7 +47,7 @@ def evaluate_youtube_vos(
     pred_dir: Path,
     meta: Path,
     train_meta: Path,
-    convention: Convention = "after_entry",
+    convention: str = "after_entry",
     sequences: Sequence[str] | None = None,
     on_frame: OnFrame | None = None,
 ) -> Figures:
@@ -77,12 +75,12 @@ def youtube_vos_evaluation(
     pred_dir: Path,
     meta: Path,
     train_meta: Path,
-    convention: Convention = "after_entry",
+    convention: str = "after_entry",
     sequences: Sequence[str] | None = None,
 ) -> Evaluation:
     """The tasks of a YouTube-VOS evaluation. Raises the errors of `evaluate_youtube_vos` for missing input."""
     if convention not in CONVENTIONS:
-        raise ValueError(f"convention {convention!r} is unknown; choose one of {', '.join(get_args(Convention))}")
+        raise ValueError(f"convention {convention!r} is unknown; choose one of {', '.join(CONVENTIONS)}")
     gt_dir, pred_dir = Path(gt_dir), Path(pred_dir)
     objects, train_objects = read_meta(meta), read_meta(train_meta)
     tasks = []
@@ -132,7 +130,7 @@ def score_video(
     gt_dir: Path,
     pred_dir: Path,
     objects: Sequence[MetaObject],
-    convention: Convention = "after_entry",
+    convention: str = "after_entry",
     on_frame: OnFrame | None = None,
 ) -> SequenceScores:
     """Score the folders of <frame>.png of one video in the frames that count for one of its objects.
@@ -152,9 +150,7 @@ def score_video(
     return SequenceScores(tuple(frames), ids, J, F, present)
 
 
-def _counted_frames(
-    annotated: Sequence[str], objects: Iterable[MetaObject], convention: Convention
-) -> dict[str, list[int]]:
+def _counted_frames(annotated: Sequence[str], objects: Iterable[MetaObject], convention: str) -> dict[str, list[int]]:
     """Frame -> ids of the objects for which it counts, without frames that count for no object."""
     counts = CONVENTIONS[convention]
     counted: dict[str, list[int]] = {}
