@@ -32,7 +32,7 @@ def pack_from_file(path: Path, out: Path, height: int, quality: int, tracked: Tr
     init_checkpoint = request.init_checkpoint or getattr(config.train, request.stage).init_checkpoint
     start = (base / Path(init_checkpoint).expanduser()).read_bytes() if init_checkpoint else b""
     with new_folder(out) as folder:
-        rendered, index_path = folder / "made", base / request.index
+        rendered, index_path = folder / "rendered", base / request.index
         roots = source_roots(config, index_path.parent / _EMBEDDED if request.index else rendered, base)
         index = read_index(index_path) if request.index else prepare(config, roots, tracked)
         packed_roots = {name: folder / subfolder for name, subfolder in folders.items()}

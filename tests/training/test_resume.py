@@ -150,7 +150,7 @@ def start_process(path: Path) -> subprocess.Popen:
 
 
 def save_times(out: Path) -> set[int]:
-    """Modification times of the latest state, which tell one state from the next."""
+    """Modification times of the latest state, which differ between states."""
     times = set()
     for path in out.glob("resume-????????????.pt"):
         with suppress(FileNotFoundError):  # the training process may be renaming it

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY_MODEL, batch_of, changed, loss_of, run
 from stage_runs import fit_with_warnings, saved_and_loaded, with_train
-from two_ranks import spoil
+from two_ranks import make_loss_nan
 
 import ssvos.training.trainer
 from ssvos.config import Config
@@ -178,18 +178,18 @@ def test_the_loss_terms_of_the_history_are_those_of_the_joint_loss():
     assert len(LOSS_TERMS) == len(JointLoss._fields) and LOSS_TERMS[1:] == JointLoss._fields[1:]
 
 
-def make_nan(data, batch_numbers: list[int], config: Config, monkeypatch) -> list[str]:
+def make_batches_nan(data, batch_numbers: list[int], config: Config, monkeypatch) -> list[str]:
     """Make the loss of these batches of the first epoch NaN; returns the first video of each."""
     stage = config.train.stage1
     specs = data.fit.draw(stage, config.train.seed, 0)
     first = [specs[number * stage.batch_clips] for number in batch_numbers]
-    spoil(first, monkeypatch.setattr)
+    make_loss_nan(first, monkeypatch.setattr)
     return [data.fit.videos[spec.video].sequence for spec in first]
 
 
 def test_a_batch_with_a_NaN_loss_may_be_skipped(tiny_data, monkeypatch):
     config, data = changed(tiny_data.config, epochs=2, clips_per_epoch=6, ema_decay=0.5), tiny_data.load()
-    names = make_nan(data, [1], config, monkeypatch)
+    names = make_batches_nan(data, [1], config, monkeypatch)
     train_state, warnings = fit_with_warnings(with_train(config, max_skipped_batches=1), data)
     (warning,) = warnings
     assert "epoch 1, step 2" in warning and names[0] in warning and "1 of at most 1" in warning
@@ -203,7 +203,7 @@ def test_a_batch_with_a_NaN_loss_may_be_skipped(tiny_data, monkeypatch):
 
 def test_one_batch_more_than_may_be_skipped_stops_the_run(tiny_data, monkeypatch):
     config, data = changed(tiny_data.config, epochs=1, clips_per_epoch=6), tiny_data.load()
-    make_nan(data, [0, 2], config, monkeypatch)
+    make_batches_nan(data, [0, 2], config, monkeypatch)
     warnings = []
     config = with_train(config, max_skipped_batches=1)
     with pytest.raises(FloatingPointError, match=r"epoch 1, step 3 .*after 1 skipped batches"):
