@@ -29,8 +29,9 @@ from ssvos.data.index import read_index
 from ssvos.device import choose_device
 from ssvos.progress import progress_bar
 from ssvos.training.run_dir import write_run
-from ssvos.training.train_state import from_bytes, run_digest, to_bytes
-from ssvos.training.trainer import EpochReport, TrainState, first_network, fit, require_clips, training_data
+from ssvos.training.train_state import EpochReport, TrainState, from_bytes, run_digest, to_bytes
+from ssvos.training.trainer import first_network, fit
+from ssvos.training.training_data import require_clips, training_data
 
 # receives an epoch's metrics, a line to print, and a function that returns the state as bytes
 Report = Callable[[dict[str, float], str, Callable[[], bytes] | None], None]
@@ -181,7 +182,7 @@ def _train(job: dict, report: Report, device, resume: TrainState | None) -> Trai
 
     def on_epoch(epoch: EpochReport) -> None:
         line = epoch.line(job["label"], stage.epochs)
-        report(epoch.row | epoch.speed, line, partial(to_bytes, epoch.progress, job["digest"]))
+        report(epoch.row | epoch.speed, line, partial(to_bytes, epoch.train_state, job["digest"]))
 
     network = first_network(inputs.local_config(config), inputs.checkpoint or "")
     return fit(
@@ -193,8 +194,8 @@ def _train(job: dict, report: Report, device, resume: TrainState | None) -> Trai
         on_epoch,
         resume,
         num_loaders=job["loaders"],
-        save=lambda progress: report({}, "", partial(to_bytes, progress, job["digest"])),
-        say=lambda line: report({}, f"{job['label']}  {line}", None),
+        save=lambda train_state: report({}, "", partial(to_bytes, train_state, job["digest"])),
+        warn=lambda line: report({}, f"{job['label']}  {line}", None),
     )
 
 

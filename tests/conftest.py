@@ -32,7 +32,9 @@ from ssvos.data.preparation import prepare, source_roots
 from ssvos.losses.joint import joint_loss
 from ssvos.models.network import Network
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
-from ssvos.training.trainer import EpochReport, TrainingData, TrainState, first_network, fit, training_data
+from ssvos.training.train_state import EpochReport, TrainState
+from ssvos.training.trainer import first_network, fit
+from ssvos.training.training_data import TrainingData, training_data
 
 # `make check` runs what is in these and not marked slow; `make test` runs the rest after it
 FAST = ("config", "data", "losses", "metrics", "models", "scribbles")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipelines.studies.study import SCORES, Run, Runs, Study, mean_and_sd, scores_of
 from ssvos.config.variants import seeded_name
 from ssvos.metrics.comparison import mean_and_interval
-from ssvos.metrics.families import Judged, against, below_grabcut_flow, order_verdict
+from ssvos.metrics.families import FamilyVerdict, below_grabcut_flow, compare_to_baseline, order_verdict
 from ssvos.metrics.tables import PaperTable
 
 Line = dict[str, object]
@@ -48,7 +48,7 @@ def study_table(
     if main in runs:
         JF_mean, _ = mean_and_sd([run.scores["JF"] for run in runs[main].values()])
         reason = below_grabcut_flow(JF_mean, main, grabcut_flow)
-    family = against(baseline, scores, published) if baseline in runs else {}
+    family = compare_to_baseline(baseline, scores, published) if baseline in runs else {}
     lines = []
     for row in paper.rows:
         line = {"row": row} | about[row] | {"paper_G": published[row]}
@@ -84,7 +84,7 @@ def _ours(study: Study, found: Mapping[int, Run]) -> Line:
     return line
 
 
-def _difference(judged: Judged, no_verdict: str, no_pair: str) -> Line:
+def _difference(judged: FamilyVerdict, no_verdict: str, no_pair: str) -> Line:
     """no_verdict: why the whole table bears none, if it does not; no_pair: what stands where it has no pair."""
     one = judged.comparison
     low, high = one.interval or (NONE, NONE)

@@ -20,7 +20,8 @@ from ssvos.config import Config
 from ssvos.data.index import read_index
 from ssvos.models.network import Network
 from ssvos.training.train_state import EpochReport, TrainState
-from ssvos.training.trainer import first_network, fit, require_clips, training_data
+from ssvos.training.trainer import first_network, fit
+from ssvos.training.training_data import require_clips, training_data
 
 
 def require_trainable(config: Config, layout: Layout) -> None:
@@ -147,10 +148,10 @@ def train_both(
         stage = getattr(config.train, name)
 
         def report(epoch: EpochReport, offset: int = number * config.train.stage1.epochs) -> None:
-            state.progress, state.best = epoch.progress, max(state.best, epoch.row["holdout_score"])
+            state.progress, state.best = epoch.train_state, max(state.best, epoch.row["holdout_score"])
             row = epoch.row | {"epoch": epoch.row["epoch"] + offset}
             state.rows = [*state.rows, row]
-            on_epoch({"score": state.best, "row": row, "chosen_by": epoch.progress.chosen_by})
+            on_epoch({"score": state.best, "row": row, "chosen_by": epoch.train_state.chosen_by})
 
         progress = fit(network, data, config, stage, device, report, state.progress)
         network.load_state_dict(progress.best_weights)

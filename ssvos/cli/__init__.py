@@ -1,4 +1,4 @@
-"""The command line, `ssvos`: one file a command. Heavy imports wait inside the commands."""
+"""The command line `ssvos`, one file per command. Commands import heavy packages only when they run."""
 
 import sys
 from typing import Annotated
@@ -33,10 +33,10 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
-    # taken out of the arguments by main(), so that it may stand anywhere; here for the help text
+    # for the help text only: main() removes it from the arguments, so that it may be at any position
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Segment objects in video from scribbles, and learn to.
+    """Segment objects in video from scribbles, and train the network that does it.
 
     Example: ssvos segment clip/ --scribble clip/scribble.png --checkpoint checkpoint.pt --out masks/
     """
@@ -47,7 +47,7 @@ for _command in (scribble, evaluate, submit, split, segment, fit, pack, plan):
 
 
 def main() -> None:
-    """Entry point: bad input ends with one line on standard error and exit status 1."""
+    """Entry point. Bad input prints one line on standard error and exits with status 1."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)

@@ -1,4 +1,4 @@
-"""`python -m ssvos.cli` is `ssvos`."""
+"""`python -m ssvos.cli` runs `ssvos`."""
 
 from ssvos.cli import main
 

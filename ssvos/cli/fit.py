@@ -9,10 +9,12 @@ from ssvos.progress import progress_bar
 
 
 def fit(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Parameters, and a `fit` section.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Parameters and a section `fit`.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    loaders: Annotated[int, typer.Option(min=0, help="Processes that read clips beside the training.")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Folder of rendered clips that several trainings share.")] = None,
+    loaders: Annotated[
+        int, typer.Option(min=0, help="Number of processes that read clips; 0: the training process reads them.")
+    ] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder for rendered clips, which several runs may share.")] = None,
 ) -> None:
     """Train one stage on one device with PyTorch alone.
 

@@ -1,4 +1,4 @@
-"""`ssvos segment`: masks of a video from a scribble on its first frame."""
+"""`ssvos segment`: segment a video from a scribble on its first frame."""
 
 import math
 from pathlib import Path
@@ -11,34 +11,34 @@ from ssvos.progress import progress_bar
 
 def segment(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of frames, or a video file.")],
-    scribble: Annotated[Path, typer.Option(help="Scribble PNG of the first frame, or DAVIS-interactive JSON.")],
-    out: Annotated[Path, typer.Option(help="Where a palette PNG a frame goes.")],
+    scribble: Annotated[Path, typer.Option(help="Scribble PNG of the first frame, or a DAVIS-interactive JSON file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks, one palette PNG per frame.")],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="A checkpoint.pt of this project; without one, that which comes along: docs/model-card.md."),
+        typer.Option(help="A checkpoint.pt of this project; default: the bundled checkpoint (docs/model-card.md)."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write overlay.mp4 (H.264).")] = False,
     foreground_bias: Annotated[
-        float, typer.Option(help="Taken off the object's log-odds: larger gives tighter masks.")
+        float, typer.Option(help="Subtracted from the objects' log-odds; a larger value gives smaller masks.")
     ] = 0.0,
     refine: Annotated[
-        int, typer.Option(min=0, help="Rounds of dense-CRF inference, which follow the image's edges; 0: none.")
+        int, typer.Option(min=0, help="Iterations of CRF refinement, which moves outlines to image edges; 0: off.")
     ] = 5,
     colours: Annotated[
-        float, typer.Option(min=0, help="Weight of the first frame's colours beside the network; 0: none, 1: full.")
+        float, typer.Option(min=0, help="Weight of the color model of the first frame; 0: off, 1: full.")
     ] = 1.0,
     flow: Annotated[
-        float, typer.Option(min=0, help="Weight of what GrabCut and optical flow carry along; 0: none, and faster.")
+        float, typer.Option(min=0, help="Weight of masks propagated by GrabCut and optical flow; 0: off, faster.")
     ] = 4.0,
     online: Annotated[
-        int, typer.Option(min=0, help="Steps of learning from the scribble before segmenting: slower, often better.")
+        int, typer.Option(min=0, help="Steps of test-time training on the scribble: slower, often better; 0: off.")
     ] = 0,
     full_size: Annotated[
-        bool, typer.Option("--full-size", help="Frames at their own size, not at that of training.")
+        bool, typer.Option("--full-size", help="Segment frames at full size, not at the size of the training.")
     ] = False,
 ) -> None:
-    """Segment a video of your own from a scribble on its first frame.
+    """Segment a video from a scribble on its first frame.
 
     Example: ssvos segment frames/ --scribble scribble.png --out masks/ --overlay
     """
@@ -48,7 +48,7 @@ def segment(
 
     for option, number in {"--foreground-bias": foreground_bias, "--colours": colours, "--flow": flow}.items():
         if not math.isfinite(number):
-            raise ValueError(f"{option} {number}: is no number; give one, for example 0.5")
+            raise ValueError(f"{option} {number}: is not finite; give a finite number, for example 0.5")
     settings = PredictConfig(
         foreground_bias=foreground_bias,
         crf_refinement=CrfRefinementConfig(iterations=refine),

@@ -1,1 +1,1 @@
-"""Masks in folders: scored, checked and packed for a benchmark's server."""
+"""Evaluation of mask folders: scoring, checking and packing for a benchmark's server, and splits of a data set."""

@@ -1,1 +1,1 @@
-"""From a checkpoint and a scribble to the masks of a video."""
+"""Inference: the masks of a video from a checkpoint and a scribble."""

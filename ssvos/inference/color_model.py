@@ -1,8 +1,8 @@
-"""Colours of an object and of its background, learnt from the first frame of the video at hand: beyond the paper.
+"""Color model of the objects and the background of one video, learned from its first frame. It is not in the paper.
 
-A small network that has seen few videos knows little of this one's colours, GrabCut (Rother et al. 2004) nothing else.
-Its two ideas are taken over, with histograms for its mixtures: what the frame's own mask holds tells the colours of the
-classes, and the mask that these colours give tells them better.
+A network trained on few videos knows little about the colors of a new one. Like GrabCut (Rother et al. 2004), but with
+histograms in place of Gaussian mixtures, the model takes the colors of each class from the frame's mask, and these
+colors give a better mask.
 """
 
 import cv2
@@ -13,51 +13,62 @@ from torch.nn.functional import conv3d
 
 from ssvos.config import ColorModelConfig
 
-_SMOOTHING = 0.8  # bins, standard deviation
-_REACH = 3  # bins to each side that are smoothed over
-_RARE = 1e-5  # added to every bin: of a colour that was never seen nothing is known
+_SMOOTHING = 0.8  # standard deviation of the Gaussian over the histogram, in bins
+_RADIUS = 3  # of the Gaussian, in bins
+_FLOOR = 1e-5  # added to every bin, so that a color that the frame lacks is evidence for no class
 
 
 class ColorModel:
-    """A histogram of colours for each class, background first. The memory it takes does not grow with the video."""
+    """One color histogram per class, background first. Its memory does not grow with the video."""
 
     def __init__(self, config: ColorModelConfig):
         self.config = config
         self._histograms = torch.zeros(0, config.bins**3)
 
-    def learn(self, cells: Tensor, probs: Tensor, num_known: int) -> None:
-        """Take the colours of background and of objects from number `num_known` on from a frame's soft mask.
+    def learn(self, bins: Tensor, probs: Tensor, num_known: int) -> None:
+        """Learn the histograms of the background and of the new objects from a frame's soft mask.
 
-        cells: (H, W), each pixel's bin (`colour_cells`); probs: (C, H, W). Earlier objects keep what was learnt then.
+        bins: the color bin of each pixel (`color_bins`), (H, W).
+        probs: the soft mask, (C, H, W).
+        num_known: number of classes that the model knows. The histograms of the known objects do not change.
         """
-        # on the CPU, where sums have one order: the same input gives the same masks
-        cells, probs = cells.flatten().cpu(), probs.flatten(1).float().cpu()
-        counts = torch.zeros(len(probs), self.config.bins**3).index_add_(1, cells, probs)
-        counts = _smoothed(counts.view(len(probs), *3 * [self.config.bins])).flatten(1)
+        # on the CPU, where the order of summation is fixed: the same input gives the same masks
+        bins, probs = bins.flatten().cpu(), probs.flatten(1).float().cpu()
+        counts = torch.zeros(len(probs), self.config.bins**3).index_add_(1, bins, probs)
+        counts = _smooth(counts.view(len(probs), *3 * [self.config.bins])).flatten(1)
         shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1e-9)
         self._histograms = torch.cat([shares[:1], self._histograms[1:num_known], shares[max(1, num_known) :]])
 
-    def evidence(self, cells: Tensor) -> Tensor:
-        """What a pixel's colour says of its class: log-likelihoods less the largest of them, `limit` below it at most,
-        times `weight`. cells: (H, W) -> (C, H, W), never above 0."""
-        logs = (self._histograms + _RARE).log()
+    def evidence(self, bins: Tensor) -> Tensor:
+        """Evidence of the pixels' colors for each class: log-likelihoods relative to the most likely class, clamped to
+        `-limit` and multiplied by `weight`.
+
+        bins: (H, W).
+        returns: (C, H, W), at most 0.
+        """
+        logs = (self._histograms + _FLOOR).log()
         logs = (logs - logs.amax(dim=0)).clamp(min=-self.config.limit) * self.config.weight
-        return logs.to(cells.device)[:, cells]
+        return logs.to(bins.device)[:, bins]
 
 
-def colour_cells(image: np.ndarray, bins: int) -> Tensor:
-    """The bin of every pixel's colour in CIELAB: (H, W, 3) uint8 RGB -> (H, W) int64 below bins^3."""
-    level = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.int64) * bins // 256
-    return torch.from_numpy((level[..., 0] * bins + level[..., 1]) * bins + level[..., 2])
+def color_bins(image: np.ndarray, num_bins: int) -> Tensor:
+    """The CIELAB histogram bin of each pixel.
+
+    image: (H, W, 3) uint8 RGB.
+    num_bins: number of bins per axis of CIELAB.
+    returns: (H, W) int64, below num_bins^3.
+    """
+    level = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.int64) * num_bins // 256
+    return torch.from_numpy((level[..., 0] * num_bins + level[..., 1]) * num_bins + level[..., 2])
 
 
-def _smoothed(counts: Tensor) -> Tensor:
-    """(C, b, b, b) under a Gaussian along each axis; nothing lies beyond the outermost bins."""
-    kernel = torch.exp(-0.5 * (torch.arange(-_REACH, _REACH + 1) / _SMOOTHING) ** 2)
+def _smooth(counts: Tensor) -> Tensor:
+    """Convolve histograms (C, b, b, b) with a Gaussian along each axis; bins beyond the border count as 0."""
+    kernel = torch.exp(-0.5 * (torch.arange(-_RADIUS, _RADIUS + 1) / _SMOOTHING) ** 2)
     kernel = kernel / kernel.sum()
-    found = counts[:, None]
+    smoothed = counts[:, None]
     for axis in range(3):
         shape, padding = [1] * 5, [0] * 3
-        shape[2 + axis], padding[axis] = len(kernel), _REACH
-        found = conv3d(found, kernel.view(shape), padding=padding)
-    return found[:, 0]
+        shape[2 + axis], padding[axis] = len(kernel), _RADIUS
+        smoothed = conv3d(smoothed, kernel.view(shape), padding=padding)
+    return smoothed[:, 0]

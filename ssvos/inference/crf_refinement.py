@@ -1,7 +1,7 @@
-"""Refinement of predicted masks: mean-field inference of the dense CRF whose energy trains them (12)-(16).
+"""CRF refinement: mean-field inference of the dense CRF whose energy (12)-(16) the training loss uses.
 
-Training lowers this energy of the network's masks on average; here it is lowered for the one frame at hand, whose
-outlines are then the image's and not those of a map at stride 4 (Krähenbühl & Koltun 2011, with the Potts model).
+Training lowers the energy of the network's masks on average over frames. Refinement lowers it for one frame, so its
+outlines follow the image, not a feature map at stride 4 (Krähenbühl & Koltun 2011, with the Potts model).
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssvos.config import ColorModelConfig, CrfRefinementConfig
-from ssvos.inference.color_model import ColorModel, colour_cells
+from ssvos.inference.color_model import ColorModel, color_bins
 from ssvos.labels import UNLABELLED
 from ssvos.losses.dense_crf import crf_features
 from ssvos.losses.mean_field import mean_field
@@ -21,50 +21,56 @@ _CLAMP = 1e-6
 
 
 class CrfRefiner:
-    """Refines the masks of a video in turn: first with what colours say (ssvos.inference.color_model), then by
-    mean-field inference (ssvos.losses.mean_field). What is off in both parts leaves the masks as they are.
+    """Refines the masks of one video frame by frame: adds the evidence of the color model, then runs mean-field
+    inference. With both switched off, masks do not change.
     """
 
-    def __init__(self, refinement: CrfRefinementConfig, colour: ColorModelConfig):
+    def __init__(self, refinement: CrfRefinementConfig, color: ColorModelConfig):
         self.refinement = refinement
-        self._colours = ColorModel(colour) if colour.weight else None
-        self._num_known = 1  # classes; of the background something is always known
+        self._color_model = ColorModel(color) if color.weight else None
+        self._num_known = 1  # classes that have begun, the background included
 
     def __call__(self, probs: Tensor, image: np.ndarray, frame: Tensor, strokes: Tensor | None = None) -> Tensor:
-        """probs (C, H, W) of background and objects -> the same, refined.
+        """Refine the soft masks of the next frame.
 
-        image: (H, W, 3) uint8 RGB; frame: the same as the network takes it, (1, 3, H, W) in [0, 1]. strokes: (H, W) of
-        classes and 255, on a frame on which objects begin; objects come in the order in which they begin.
+        probs: of the background and the objects, (C, H, W); objects are in the order in which they begin.
+        image: (H, W, 3) uint8 RGB.
+        frame: the same image as network input, (1, 3, H, W) in [0, 1].
+        strokes: on a frame on which objects begin, class indices and 255 for unlabelled, (H, W).
+        returns: (C, H, W).
         """
-        if not (self._colours or self.refinement.iterations):
+        if not (self._color_model or self.refinement.iterations):
             return probs
-        crf, logs = self._crf(frame), probs.clamp(min=_CLAMP).log()
-        if not self._colours:
-            return crf(logs)
-        cells = colour_cells(image, self._colours.config.bins).to(probs.device)
+        infer, logs = self._mean_field(frame), probs.clamp(min=_CLAMP).log()
+        if self._color_model is None:
+            return infer(logs)
+        bins = color_bins(image, self._color_model.config.bins).to(probs.device)
         if strokes is not None and len(probs) > self._num_known:
-            self._learn(crf, logs, cells, strokes)
-        return crf(logs + self._colours.evidence(cells))
+            self._learn(self._color_model, infer, logs, bins, strokes)
+        return infer(logs + self._color_model.evidence(bins))
 
-    def _learn(self, crf: Callable[[Tensor], Tensor], logs: Tensor, cells: Tensor, strokes: Tensor) -> None:
-        """Colours of the classes that begin, from the frame's mask, and that again with the colours."""
-        found = crf(logs)
-        for number in range(self._colours.config.rounds):
+    def _learn(
+        self, model: ColorModel, infer: Callable[[Tensor], Tensor], logs: Tensor, bins: Tensor, strokes: Tensor
+    ) -> None:
+        """Learn the colors of the new classes from the frame's mask, then from the mask that these colors give."""
+        probs = infer(logs)
+        for number in range(model.config.rounds):
             if number:
-                found = crf(logs + self._colours.evidence(cells))
-            self._colours.learn(cells, _held(found, strokes), self._num_known)
+                probs = infer(logs + model.evidence(bins))
+            model.learn(bins, _with_strokes(probs, strokes), self._num_known)
         self._num_known = len(logs)
 
-    def _crf(self, frame: Tensor) -> Callable[[Tensor], Tensor]:
-        """From log-probabilities (C, H, W), less any constant, to probabilities; the filter is built once."""
+    def _mean_field(self, frame: Tensor) -> Callable[[Tensor], Tensor]:
+        """The inference of one frame: unnormalised log-probabilities (C, H, W) -> probabilities (C, H, W)."""
         config = self.refinement
         if not config.iterations:
             return lambda logs: logs.softmax(dim=0)
+        # built once a frame: the inference may run several times
         kernel = LatticeFilter(crf_features(frame, config.sigma_xy * frame.shape[-2], config.sigma_rgb))
         return lambda logs: mean_field(logs.flatten(1)[None], kernel, config.weight, config.iterations)[0].view_as(logs)
 
 
-def _held(probs: Tensor, strokes: Tensor) -> Tensor:
-    """Probabilities (C, H, W) that are certain under strokes."""
+def _with_strokes(probs: Tensor, strokes: Tensor) -> Tensor:
+    """Probabilities (C, H, W), set to 0 and 1 under the strokes."""
     classes = torch.arange(len(probs), device=probs.device)[:, None, None]
     return torch.where(strokes == UNLABELLED, probs, (strokes == classes).to(probs.dtype))

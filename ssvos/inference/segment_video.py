@@ -1,4 +1,4 @@
-"""`ssvos segment`: a folder of frames or a video file, a scribble, a checkpoint -> a palette PNG a frame."""
+"""`ssvos segment`: from frames or a video file, a scribble and a checkpoint to one palette PNG per frame."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -21,10 +21,10 @@ from ssvos.models.checkpoint import load_checkpoint
 from ssvos.scribbles.formats import read_davis_json, read_scribble
 from ssvos.visualization import overlay
 
-_STROKE_SHARE = 5 / 480  # III-E's 5 px at 480 rows: strokes of a JSON file are lines without a width
+_STROKE_WIDTH = 5 / 480  # of the frame's height, as in III-E; the strokes of a JSON file have no width
 
 
-# what is done beside the network where nothing else is asked for: by `ssvos segment`, and by a model logged to MLflow
+# the default of `ssvos segment` and of models logged to MLflow
 DEFAULT_PREDICT = PredictConfig(
     crf_refinement=CrfRefinementConfig(iterations=5),
     color_model=ColorModelConfig(weight=1.0),
@@ -34,15 +34,21 @@ DEFAULT_PREDICT = PredictConfig(
 
 @dataclass(frozen=True)
 class _VideoFrames:
-    """The video: (height, width), names of its frames' masks, frames a second, and its images if it is a folder."""
+    """The frames of a video.
+
+    size: (height, width).
+    names: one per frame, for its mask.
+    rate: frames per second.
+    paths: the images, if the video is a folder.
+    """
 
     size: tuple[int, int]
     names: list[str]
     rate: float
     paths: list[Path] | None
 
-    def frames(self, source: Path, first: int) -> Iterator[np.ndarray]:
-        """Its frames from a number on."""
+    def read(self, source: Path, first: int) -> Iterator[np.ndarray]:
+        """The frames from number `first` on."""
         if self.paths is not None:
             return (read_frame(path) for path in self.paths[first:])
         return (frame for k, frame in enumerate(read_video(source)) if k >= first)
@@ -59,122 +65,134 @@ def segment_video(
     config: PredictConfig,
     tracked: Tracked,
 ) -> int:
-    """Write masks (and overlay.mp4) to `out`; returns the number of frames.
+    """Segment a video and write its masks; returns their number.
 
-    All that is given is opened to its end, and all that will be written is tried, before anything is written.
+    All input is read and all output paths are checked before anything is written.
+
+    source: a folder of frames or a video file.
+    scribble: a palette PNG of the first frame, or a DAVIS-interactive JSON file.
+    checkpoint: a checkpoint of this project.
+    out: the folder of the masks.
+    device: `auto`, `cpu` or a CUDA device.
+    with_overlay: whether to write overlay.mp4 as well.
+    full_size: whether the network takes the frames at their own size, not at about the size of its training.
+    config: what is applied besides the network.
+    tracked: shows progress.
+    Raises FileNotFoundError or ValueError for input that cannot be read, OSError for output that cannot be written.
     """
     network, info = load_checkpoint(checkpoint)
     network.to(choose_device(device))
-    footage = _open(source, tracked)
-    first, labels = _read_strokes(scribble, footage)
+    video = _open_video(source, tracked)
+    first, labels = _read_strokes(scribble, video)
     if not object_ids(labels):
-        raise ValueError(f"{scribble}: no object stroke (1..254); draw at least one on the object to follow")
-    names = footage.names[first:]
-    written = [out / f"{name}.png" for name in names] + ([out / "overlay.mp4"] if with_overlay else [])
-    _require_free(out, written, [source, scribble, checkpoint, *(footage.paths or ())])
-    size = None if full_size else _inner_size(info.size, labels.shape)
-    video = VideoWriter(out / "overlay.mp4", footage.rate) if with_overlay else nullcontext()
-    frames, shown = _twice(footage.frames(source, first))
-    with tracked("segmenting", len(names)) as advance, video as writer:
+        raise ValueError(f"{scribble}: no object stroke (1..254); draw at least one on each object to segment")
+    names = video.names[first:]
+    outputs = [out / f"{name}.png" for name in names] + ([out / "overlay.mp4"] if with_overlay else [])
+    _require_outputs(out, outputs, [source, scribble, checkpoint, *(video.paths or ())])
+    size = None if full_size else _inner_size(info.size, video.size)
+    frames = _LastFrame(video.read(source, first))
+    overlay_video = VideoWriter(out / "overlay.mp4", video.rate) if with_overlay else nullcontext()
+    with tracked("segmenting", len(names)) as advance, overlay_video as writer:
         for name, mask in zip(names, segment(network, frames, {0: labels}, size, config, info.loss), strict=True):
             write_labels(out / f"{name}.png", mask)
             if writer:
-                writer.write(overlay(shown[0], mask))
+                writer.write(overlay(frames.last, mask))
             advance()
     return len(names)
 
 
-def _require_free(out: Path, written: list[Path], given: list[Path]) -> None:
-    """Masks may not take the place of what they are made from."""
-    taken = {path.resolve() for path in given}
-    for path in (out, *written):
+def _require_outputs(out: Path, outputs: list[Path], inputs: list[Path]) -> None:
+    """ValueError if an output would overwrite an input, OSError if one cannot be written."""
+    taken = {path.resolve() for path in inputs}
+    for path in (out, *outputs):
         if path.resolve() in taken:
-            raise ValueError(f"{path}: --out would write over what is given; choose another folder")
-    for path in written:
+            raise ValueError(f"{path}: --out would overwrite an input; choose another folder")
+    for path in outputs:
         require_writable(path)
 
 
-def _twice(frames: Iterator[np.ndarray]) -> tuple[Iterator[np.ndarray], list[np.ndarray]]:
-    """The frames, and a list that holds the one last taken: the overlay needs it again, memory must not grow."""
-    last: list[np.ndarray] = [None]
+class _LastFrame:
+    """Iterates over frames and remembers the last one, because the overlay needs it and memory must not grow."""
 
-    def remember() -> Iterator[np.ndarray]:
-        for frame in frames:
-            last[0] = frame
+    last: np.ndarray
+
+    def __init__(self, frames: Iterator[np.ndarray]):
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in self._frames:
+            self.last = frame
             yield frame
-
-    return remember(), last
 
 
 def _frame_paths(folder: Path) -> list[Path]:
     paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     if not paths:
-        raise ValueError(f"{folder}: holds no frames; expected .jpg or .png images, one a frame")
+        raise ValueError(f"{folder}: no frames in this folder; expected one .jpg or .png image per frame")
     stems = [p.stem for p in paths]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise ValueError(f"{folder}: two images are named {twice[0]}; keep one (a scribble belongs outside the folder)")
+    duplicates = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if duplicates:
+        raise ValueError(
+            f"{folder}: two images are named {duplicates[0]}; remove one (put scribbles outside the folder)"
+        )
     return sorted(paths, key=lambda p: natural_key(p.stem))
 
 
-def _open(source: Path, tracked: Tracked) -> _VideoFrames:
-    """Decode the whole video once."""
+def _open_video(source: Path, tracked: Tracked) -> _VideoFrames:
+    """Decode the whole video once, to find every fault before anything is written."""
     if source.is_dir():
         paths = _frame_paths(source)
         with tracked("checking frames", len(paths)) as advance:
-            sizes = [_size(path, advance) for path in paths]
+            sizes = [_frame_size(path, advance) for path in paths]
         for path, size in zip(paths, sizes, strict=True):
             if size != sizes[0]:
                 raise ValueError(
                     f"{path}: frame is {size[0]}x{size[1]}, the first {sizes[0][0]}x{sizes[0][1]}; resize it"
                 )
-        footage = _VideoFrames(sizes[0], [path.stem for path in paths], 24.0, paths)
+        video = _VideoFrames(sizes[0], [path.stem for path in paths], 24.0, paths)
     else:
         if not source.exists():
             raise FileNotFoundError(f"{source}: no such file or folder; give a folder of frames or a video file")
         count, rate = count_frames(source)
         if not count:
-            raise ValueError(f"{source}: holds no frame that decodes; convert it to MP4")
-        size = next(iter(read_video(source))).shape[:2]
-        footage = _VideoFrames(size, [f"{k:05d}" for k in range(count)], rate, None)
-    if min(footage.size) < SMALLEST:
-        height, width = footage.size
-        raise ValueError(
-            f"{source}: frames are {height}x{width}; enlarge them, the network needs {SMALLEST} pixels a side"
-        )
-    return footage
+            raise ValueError(f"{source}: no frame can be decoded; convert it to MP4")
+        height, width = next(iter(read_video(source))).shape[:2]
+        video = _VideoFrames((height, width), [f"{k:05d}" for k in range(count)], rate, None)
+    if min(video.size) < SMALLEST:
+        height, width = video.size
+        raise ValueError(f"{source}: frames are {height}x{width}; enlarge them to at least {SMALLEST} pixels a side")
+    return video
 
 
-def _size(path: Path, advance: Callable[[], None]) -> tuple[int, int]:
-    """(height, width) of a frame as `read_frame` gives it."""
+def _frame_size(path: Path, advance: Callable[[], None]) -> tuple[int, int]:
+    """(height, width) of the image that `read_frame` returns."""
     try:
         (height, width), orientation = measure_image(path.read_bytes())
     except UNREADABLE as error:
-        raise ValueError(
-            f"{path}: not a readable image ({why_unreadable(error)}); replace it or take it out"
-        ) from error
+        raise ValueError(f"{path}: not a readable image ({why_unreadable(error)}); replace or remove it") from error
     advance()
-    return (width, height) if orientation >= 5 else (height, width)  # OpenCV turns it
+    return (width, height) if orientation >= 5 else (height, width)  # OpenCV rotates these
 
 
-def _read_strokes(path: Path, footage: _VideoFrames) -> tuple[int, np.ndarray]:
-    """(number of the frame the scribble is on, labels)."""
-    size, count = footage.size, len(footage.names)
+def _read_strokes(path: Path, video: _VideoFrames) -> tuple[int, np.ndarray]:
+    """The number of the first frame with a scribble, and the scribble, (H, W)."""
+    size, count = video.size, len(video.names)
     if path.suffix.lower() == ".json":
-        drawn = read_davis_json(path, size, max(1, round(size[0] * _STROKE_SHARE)), count)
-        first = min(drawn)
-        return first, drawn[first]
+        scribbles = read_davis_json(path, size, max(1, round(size[0] * _STROKE_WIDTH)), count)
+        first = min(scribbles)
+        return first, scribbles[first]
     labels = read_scribble(path)
     if labels.shape != size:
         raise ValueError(
-            f"{path}: scribble is {labels.shape[0]}x{labels.shape[1]}, the frames {size[0]}x{size[1]}; "
-            "draw it on the first frame at its own size"
+            f"{path}: scribble is {labels.shape[0]}x{labels.shape[1]}, the frames are {size[0]}x{size[1]}; "
+            "draw it on the first frame without resizing"
         )
     return 0, labels
 
 
 def _inner_size(trained: tuple[int, int] | None, frame: tuple[int, int]) -> tuple[int, int] | None:
-    """The size nearest the training area at the video's own aspect ratio: squeezed objects look unlike trained ones."""
+    """The network's input size: the area of the training frames at the aspect ratio of the video, because distorted
+    objects differ from those of the training."""
     if trained is None:
         return None
     scale = (trained[0] * trained[1] / (frame[0] * frame[1])) ** 0.5

@@ -1,4 +1,4 @@
-"""Streaming segmentation of a video: one pass, several objects, a state that does not grow."""
+"""Streaming segmentation of a video: one pass over the frames, several objects, a state of constant size."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -18,16 +18,17 @@ from ssvos.models.backbone import Trunk
 from ssvos.models.network import Network
 from ssvos.models.state import State
 
-SMALLEST = 32  # pixels: below it the padding would be larger than the frame
+SMALLEST = 32  # pixels a side; the padding of a smaller frame could be larger than the frame
 _CLAMP = 1e-7
-_PLAIN, _LOSS = PredictConfig(), LossConfig()
+_NETWORK_ONLY, _LOSS = PredictConfig(), LossConfig()
 
 
 def aggregate(foreground: Tensor) -> Tensor:
-    """Soft aggregation of K independent foreground probabilities (K, H, W) -> (K + 1, H, W), background first.
+    """Soft aggregation of the foreground probabilities of K objects: (K, H, W) -> (K + 1, H, W), background first.
 
-    Background is the smallest of the objects' background probabilities; odds p / (1 - p) are normalised over all.
-    One object is left as it is: aggregation would only sharpen it.
+    The background probability is the smallest of the objects' background probabilities. The odds p / (1 - p) of
+    background and objects are normalised to sum to 1. A single object is returned unchanged, because aggregation would
+    only sharpen it.
     """
     if len(foreground) == 1:
         return torch.cat([1.0 - foreground, foreground])
@@ -38,58 +39,69 @@ def aggregate(foreground: Tensor) -> Tensor:
 
 
 class VideoSegmenter:
-    """Takes frames one by one and gives each one's mask; objects begin on the frame of their first scribble.
+    """Segments a video frame by frame. An object begins on the frame of its first scribble.
 
-    size: (height, width) that frames are brought to for the network; None: each frame's own. config: what is done
-    beside the network's pass, nothing by default; its height and width are not looked at. loss: of online learning.
+    size: (height, width) to which frames are resized for the network; None: the frame's own size.
+    config: what is applied besides the network, by default nothing; its height and width are ignored.
+    loss: the loss of test-time training.
     """
 
     def __init__(
         self,
         network: Network,
         size: tuple[int, int] | None = None,
-        config: PredictConfig = _PLAIN,
+        config: PredictConfig = _NETWORK_ONLY,
         loss: LossConfig = _LOSS,
     ):
         self.network, self.size, self.config, self.loss = network.eval(), size, config, loss
         self.device = next(network.parameters()).device
-        self._refined = CrfRefiner(self.config.crf_refinement, self.config.color_model)
-        self._carried = GrabCutFlow() if self.config.flow.weight else None
-        self._groups: list[tuple[tuple[int, ...], State]] = []
+        self._refiner = CrfRefiner(self.config.crf_refinement, self.config.color_model)
+        self._grabcut_flow = GrabCutFlow() if self.config.flow.weight else None
+        self._groups: list[tuple[tuple[int, ...], State]] = []  # objects that began on the same frame share a state
 
     @torch.inference_mode()
     def __call__(self, frame: np.ndarray, scribble: np.ndarray | None = None) -> np.ndarray:
-        """frame (H, W, 3) uint8 RGB, scribble (H, W) with objects that begin here -> mask (H, W) uint8 of ids."""
+        """Segment the next frame.
+
+        frame: (H, W, 3) uint8 RGB.
+        scribble: the strokes of the objects that begin on this frame, (H, W) of ids, 255 for unlabelled.
+        returns: the mask of object ids, (H, W) uint8.
+        """
         height, width = frame.shape[:2]
         if min(height, width) < SMALLEST:
-            raise ValueError(f"frame is {height}x{width}; the network needs at least {SMALLEST} pixels a side")
+            raise ValueError(f"frame is {height}x{width}, the network needs {SMALLEST} pixels a side; enlarge it")
         inner = self.size or (height, width)
-        carried = self._carried(frame, scribble) if self._carried else None
-        small = resize_frame(frame, *inner)
+        flow_mask = self._grabcut_flow(frame, scribble) if self._grabcut_flow else None
+        resized = resize_frame(frame, *inner)
         if scribble is not None:
             scribble = resize_scribble(scribble, *inner)
-            if self.config.test_time_training.steps and not self._groups and object_ids(scribble):
-                # objects that come later are not learnt: the state of the earlier ones is this network's
-                self.network = train_at_test_time(
-                    self.network, small, scribble, self.config.test_time_training, self.loss
-                )
-        tensor = torch.from_numpy(np.ascontiguousarray(small)).to(self.device).permute(2, 0, 1)[None].float() / 255
+            self._train_on_first(resized, scribble)
+        tensor = torch.from_numpy(np.ascontiguousarray(resized)).to(self.device).permute(2, 0, 1)[None].float() / 255
         trunk = self.network.encode(tensor)
         if scribble is not None:
             self._begin(trunk, scribble)
         if not self._groups:
             return np.zeros((height, width), np.uint8)
         ids, odds = self._advance(trunk, inner)
-        if carried is not None:
-            odds = with_flow(odds, carried, ids, self.config.flow)
-        strokes = None if scribble is None else torch.from_numpy(_classes(scribble, ids)).to(self.device)
-        probs = self._refined(aggregate(odds.sigmoid()), small, tensor, strokes)
+        if flow_mask is not None:
+            odds = with_flow(odds, flow_mask, ids, self.config.flow)
+        strokes = None if scribble is None else torch.from_numpy(_class_indices(scribble, ids)).to(self.device)
+        probs = self._refiner(aggregate(odds.sigmoid()), resized, tensor, strokes)
         if inner != (height, width):
             probs = interpolate(probs[None], size=(height, width), mode="bilinear", align_corners=False)[0]
-        best = probs.max(dim=0).indices.cpu().numpy()  # several times faster than argmax here
-        return np.array([0, *ids], np.uint8)[best]
+        best = probs.max(dim=0).indices.cpu().numpy()  # several times faster than argmax on a CPU
+        mask: np.ndarray = np.array([0, *ids], np.uint8)[best]
+        return mask
+
+    def _train_on_first(self, frame: np.ndarray, scribble: np.ndarray) -> None:
+        """Test-time training on the first scribble with an object. Later scribbles do not change the network, because
+        the state of the earlier objects depends on it."""
+        config = self.config.test_time_training
+        if config.steps and not self._groups and object_ids(scribble):
+            self.network = train_at_test_time(self.network, frame, scribble, config, self.loss)
 
     def _begin(self, trunk: Trunk, scribble: np.ndarray) -> None:
+        """Start the objects of a scribble that are not known yet."""
         known = {i for ids, _ in self._groups for i in ids}
         ids = tuple(i for i in object_ids(scribble) if i not in known)
         if not ids:
@@ -99,8 +111,9 @@ class VideoSegmenter:
         self._groups.append((ids, self.network.begin(trunk, strokes, owner)))
 
     def _advance(self, trunk: Trunk, inner: tuple[int, int]) -> tuple[list[int], Tensor]:
-        """The objects' ids and log-odds (K, H, W)."""
-        ids, planes = [], []
+        """Take one network step for all objects -> their ids and their log-odds, (K, H, W)."""
+        ids: list[int] = []
+        planes: list[Tensor] = []
         for k, (group_ids, state) in enumerate(self._groups):
             logits, _, state = self.network.step(trunk, state)
             self._groups[k] = (group_ids, state)
@@ -110,11 +123,13 @@ class VideoSegmenter:
         return ids, torch.cat(planes)
 
 
-def _classes(scribble: np.ndarray, ids: list[int]) -> np.ndarray:
-    """A scribble's ids by their order in `ids`: 0 background, 1..K, 255 unknown, other objects' strokes too."""
-    classes = np.full(256, UNLABELLED, np.uint8)
-    classes[[BACKGROUND, *ids]] = range(1 + len(ids))
-    return classes[scribble]
+def _class_indices(scribble: np.ndarray, ids: list[int]) -> np.ndarray:
+    """Replace the ids of a scribble by class indices: 0 background, 1..K for `ids` in order. Other objects and 255
+    become 255."""
+    lookup = np.full(256, UNLABELLED, np.uint8)
+    lookup[[BACKGROUND, *ids]] = range(1 + len(ids))
+    classes: np.ndarray = lookup[scribble]
+    return classes
 
 
 def segment(
@@ -122,12 +137,14 @@ def segment(
     frames: Iterable[np.ndarray],
     scribbles: Mapping[int, np.ndarray],
     size: tuple[int, int] | None = None,
-    config: PredictConfig = _PLAIN,
+    config: PredictConfig = _NETWORK_ONLY,
     loss: LossConfig = _LOSS,
 ) -> Iterator[np.ndarray]:
-    """Masks (H, W) uint8 of a video, frame by frame; size, config and loss as `VideoSegmenter` has them.
+    """Segment a video; yields the mask of each frame, (H, W) uint8 of object ids.
 
-    frames: (H, W, 3) uint8 RGB each; scribbles: by frame number, (H, W) with 255 unknown; usually {0: scribble}.
+    frames: (H, W, 3) uint8 RGB each.
+    scribbles: frame number -> (H, W) of ids, 255 for unlabelled; usually {0: scribble}.
+    size, config, loss: as in `VideoSegmenter`.
     """
     segmenter = VideoSegmenter(network, size, config, loss)
     for number, frame in enumerate(frames):
@@ -137,12 +154,16 @@ def segment(
 def starting_scribbles(
     video: IndexedVideo, scribbles: Mapping[tuple[str, str, str], np.ndarray], late_objects: bool
 ) -> dict[int, np.ndarray]:
-    """The scribbles a video is judged with, by frame number: of its first labelled frame, and with `late_objects`
-    (YouTube-VOS) of each object on the first frame that shows it. DAVIS knows only the first frame's objects."""
-    found: dict[int, np.ndarray] = {}
+    """The scribbles with which an evaluation video is segmented, by frame number.
+
+    late_objects: False (DAVIS): only the objects of the first labelled frame are segmented, from its scribble. True
+        (YouTube-VOS): every object begins with the scribble of the first frame that shows it.
+    """
+    starting: dict[int, np.ndarray] = {}
     known: set[int] = set()
     for number, frame in enumerate(video.frames):
-        if set(frame.objects or ()) - known and (late_objects or not found):
-            found[number] = scribbles[(video.dataset, video.sequence, frame.name)]
-            known |= set(frame.objects)
-    return found
+        ids = set(frame.objects or ())
+        if ids - known and (late_objects or not starting):
+            starting[number] = scribbles[(video.dataset, video.sequence, frame.name)]
+            known |= ids
+    return starting

@@ -1,7 +1,7 @@
-"""Online learning: a few steps on a video's own first scribble, with the losses of training, which need no mask.
+"""Test-time training: a few steps on the first scribble of a video with the training loss, which needs no mask.
 
-Other methods that learn online have a dense first mask to learn from; a scribble labels a few pixels, and partial
-cross-entropy on these alone would forget the rest. The scribble-supervised loss speaks of every pixel.
+Published methods train at test time on a dense first mask. A scribble labels only a few pixels; partial cross-entropy
+alone would ignore the others, while the scribble-supervised loss is defined on every pixel.
 """
 
 import copy
@@ -25,30 +25,36 @@ _MAX_NORM = 1.0
 def train_at_test_time(
     network: Network, frame: np.ndarray, scribble: np.ndarray, config: TestTimeTrainingConfig, loss: LossConfig
 ) -> Network:
-    """A copy of the network that has learnt from one frame, all its objects together; the network itself is unchanged.
+    """Train a copy of the network on one frame, on all its objects together; the network itself does not change.
 
-    frame: (H, W, 3) uint8 RGB; scribble: (H, W) uint8 of ids, both at the size the network works at. The same input
-    gives the same weights. A step's clip is the frame and variations of it, as a camera would see it that moves.
+    Each step takes a clip of random variations of the frame. The same input gives the same weights.
+
+    frame: (H, W, 3) uint8 RGB, at the network's input size.
+    scribble: (H, W) uint8 of object ids, of the same size.
+    returns: the trained copy, in evaluation mode.
+    Raises FloatingPointError if the loss is NaN or infinite.
     """
     rng = np.random.default_rng(config.seed)
     ids = object_ids(scribble)
     with torch.inference_mode(False), torch.enable_grad():
-        learner = copy.deepcopy(network).train()
-        device = next(learner.parameters()).device
-        weights = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+        trained = copy.deepcopy(network).train()
+        device = next(trained.parameters()).device
+        weights = [parameter for parameter in trained.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=config.learning_rate)
-        share = learner.config.input_share
+        share = trained.config.input_share
         for _ in range(config.steps):
-            frames, given, target = (part.to(device) for part in _draw(frame, scribble, ids, config, share, rng))
+            frames, strokes, target = (part.to(device) for part in _draw(frame, scribble, ids, config, share, rng))
             optimizer.zero_grad(set_to_none=True)
-            prediction = learner(frames, given)
+            prediction = trained(frames, strokes)
             total = joint_loss(prediction, frames, target, loss, auxiliary_weight=0.0).total
             if not total.isfinite():
-                raise FloatingPointError("predict.test_time_training: the loss is not finite; lower its learning_rate")
-            total.backward()
+                raise FloatingPointError(
+                    "predict.test_time_training: the loss is NaN or infinite; lower its learning_rate"
+                )
+            total.backward()  # type: ignore[no-untyped-call]  # not annotated in PyTorch
             clip_grad_norm_(weights, _MAX_NORM)
             optimizer.step()
-    return learner.eval()
+    return trained.eval()
 
 
 def _draw(
@@ -59,12 +65,12 @@ def _draw(
     share: float,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A clip an object: frames (K, T, 3, H, W) in [0, 1], the strokes that are given (K, H, W), target (K, T, H, W)."""
+    """One clip per object: frames (K, T, 3, H, W) in [0, 1], input strokes (K, H, W) and target (K, T, H, W)."""
     variations = [draw_variation(config.augment, rng) for _ in range(config.clip_frames)]
-    # one clip is not mirrored half-way
+    # all frames of a clip are mirrored, or none
     variations = [replace(one, flip=variations[0].flip) for one in variations]
     frames = np.stack([one.frame(frame) for one in variations])
     strokes = np.stack([binary_scribbles(one.scribble(scribble), ids) for one in variations], axis=1)
-    given = np.stack([split_strokes(one[0], share, rng) for one in strokes])
+    inputs = np.stack([split_strokes(one[0], share, rng) for one in strokes])
     stacked = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-    return stacked.expand(len(ids), *stacked.shape), torch.from_numpy(given), torch.from_numpy(strokes)
+    return stacked.expand(len(ids), *stacked.shape), torch.from_numpy(inputs), torch.from_numpy(strokes)

@@ -1,4 +1,4 @@
-"""Scores of predicted masks: region similarity J, contour accuracy F, and the benchmarks' protocols."""
+"""Metrics of predicted masks: region similarity J, contour accuracy F, and the protocols of the benchmarks."""
 
 from ssvos.metrics.contour import contour_accuracy
 from ssvos.metrics.davis import (

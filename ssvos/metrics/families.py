@@ -1,6 +1,6 @@
-"""A table's rows beside the published ones: comparisons that are judged together, and the order of all rows.
+"""Verdicts on the rows of a table: comparisons of one family, which share one error rate (Holm), and the order of rows.
 
-Scores of a row come as {(seed, video): score}, percent. Comparisons of one family share out one error rate (Holm).
+The scores of a row are {(seed, video): score}, in percent.
 """
 
 from collections.abc import Mapping
@@ -21,27 +21,36 @@ from ssvos.metrics.comparison import (
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A comparison, its p-value after Holm within its family (None where it has none), and the verdict in words."""
+class FamilyVerdict:
+    """The verdict on one comparison of a family.
+
+    adjusted_p: the p-value after Holm's adjustment over the family; None if the comparison has none.
+    verdict: in words.
+    """
 
     comparison: Comparison
     adjusted_p: float | None
     verdict: str
 
 
-def judge(pairs: Mapping[str, tuple[Scores, Scores, float]]) -> dict[str, Judged]:
-    """A family. pairs: by name, a row's scores, those of what it is compared with, and the published difference."""
-    found = {name: compare(scores, others) for name, (scores, others, _) in pairs.items()}
-    adjusted = holm({name: one.p for name, one in found.items() if one.p is not None})
+def compare_family(pairs: Mapping[str, tuple[Scores, Scores, float]]) -> dict[str, FamilyVerdict]:
+    """Compare pairs of rows as one family.
+
+    pairs: name -> scores of a row, scores of the row it is compared with, and the published difference.
+    """
+    comparisons = {name: compare(scores, others) for name, (scores, others, _) in pairs.items()}
+    adjusted = holm({name: comparison.p for name, comparison in comparisons.items() if comparison.p is not None})
     return {
-        name: Judged(one, adjusted.get(name), verdict(one, adjusted.get(name), pairs[name][2]))
-        for name, one in found.items()
+        name: FamilyVerdict(comparison, adjusted.get(name), verdict(comparison, adjusted.get(name), pairs[name][2]))
+        for name, comparison in comparisons.items()
     }
 
 
-def against(baseline: str, rows: Mapping[str, Scores], published: Mapping[str, float]) -> dict[str, Judged]:
-    """The family of all rows that ran against one of them, which must be among them."""
-    return judge(
+def compare_to_baseline(
+    baseline: str, rows: Mapping[str, Scores], published: Mapping[str, float]
+) -> dict[str, FamilyVerdict]:
+    """Compare every row with the row `baseline` as one family. rows: the rows that ran, with the baseline."""
+    return compare_family(
         {
             row: (scores, rows[baseline], published[row] - published[baseline])
             for row, scores in rows.items()
@@ -51,18 +60,18 @@ def against(baseline: str, rows: Mapping[str, Scores], published: Mapping[str, f
 
 
 def below_grabcut_flow(score: float, main: str, grabcut_flow: float) -> str:
-    """Why a set of rows bears no verdict at all: its main row is not above an answer that needs no training; or ""."""
+    """Why a set of rows gets no verdict: its main row is not above GrabCut + flow, which needs no training; else ""."""
     if score > grabcut_flow:
         return ""
-    place, sign = ("below", "<") if score < grabcut_flow else ("level with", "=")
-    return f"the {main} model is {place} GrabCut + flow ({score:.2f} {sign} {grabcut_flow:.2f})"
+    relation, sign = ("below", "<") if score < grabcut_flow else ("level with", "=")
+    return f"the {main} model is {relation} GrabCut + flow ({score:.2f} {sign} {grabcut_flow:.2f})"
 
 
 def order_verdict(rows: Mapping[str, Scores], published: Mapping[str, float], main: str, no_verdict: str) -> str:
-    """Whether the rows that ran stand in the published order, in one line; every two rows are a family of its own.
+    """Whether the rows that ran are in the published order, in one line. All pairs of rows are one family.
 
-    no_verdict: what `below_grabcut_flow` says: where the full model is below an answer that needs no training, the
-    order of the rows says little about the method.
+    no_verdict: the reason of `below_grabcut_flow`, or "". If the full model is not above a baseline without training,
+        the order of the rows says little about the method.
     """
     if main not in rows or len(rows) < 2:
         return f"no verdict: {f'{main} was' if main not in rows else 'the other rows were'} not run"
@@ -71,12 +80,12 @@ def order_verdict(rows: Mapping[str, Scores], published: Mapping[str, float], ma
     if no_verdict:
         return f"no verdict: {no_verdict}"
     pairs = list(combinations(rows, 2))
-    judged = judge({f"{a} and {b}": (rows[a], rows[b], published[a] - published[b]) for a, b in pairs})
-    turned = [pair for pair, one in judged.items() if one.verdict == DIFFERS]
-    num_agree = sum(one.verdict == AGREES for one in judged.values())
-    word = DIFFERS if turned else AGREES if num_agree == len(judged) else UNDECIDED
-    named = f" ({', '.join(turned)})" if turned else ""
+    family = compare_family({f"{a} and {b}": (rows[a], rows[b], published[a] - published[b]) for a, b in pairs})
+    reversed_pairs = [pair for pair, one in family.items() if one.verdict == DIFFERS]
+    num_reversed, num_agree = len(reversed_pairs), sum(one.verdict == AGREES for one in family.values())
+    word = DIFFERS if reversed_pairs else AGREES if num_agree == len(family) else UNDECIDED
+    names = f" ({', '.join(reversed_pairs)})" if reversed_pairs else ""
     return (
-        f"{word}: of {len(judged)} pairs of rows {num_agree} stand as published, {len(turned)} the other way round"
-        f"{named}, {len(judged) - num_agree - len(turned)} are undecided"
+        f"{word}: of {len(family)} pairs of rows {num_agree} stand as published, {num_reversed} the other way round"
+        f"{names}, {len(family) - num_agree - num_reversed} are undecided"
     )

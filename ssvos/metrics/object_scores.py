@@ -1,7 +1,9 @@
-"""What all protocols share: the objects' scores in every frame of a sequence, their means, an evaluation's work."""
+"""Scores of the objects in every frame of a sequence, their means, and the tasks of an evaluation, for all
+protocols."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,10 +13,11 @@ from ssvos.metrics.contour import contour_accuracy, contour_tolerance
 from ssvos.metrics.region import region_similarity
 
 OnFrame = Callable[[int], None]
+Figures = dict[str, Any]  # of a benchmark: its global figures, and those of each object
 
 
-def advance(on_frame: OnFrame | None) -> None:
-    """Tell a progress callback, if there is one, that one more frame is scored."""
+def count_frame(on_frame: OnFrame | None) -> None:
+    """Call a progress callback, if there is one, after one more frame."""
     if on_frame is not None:
         on_frame(1)
 
@@ -23,10 +26,10 @@ def advance(on_frame: OnFrame | None) -> None:
 class SequenceScores:
     """J and F of K objects in the T scored frames of one sequence.
 
-    frames:     the T frames' names (file stems), in order
-    object_ids: the K ids
-    J, F:       (K, T) float, in [0, 1]; NaN where a frame does not count for an object
-    present:    (K, T) bool, whether the object is visible in the annotation
+    frames: names (file stems) of the T frames, in order.
+    object_ids: the K ids.
+    J, F: (K, T) float, in [0, 1]; NaN if the frame does not count for the object.
+    present: (K, T) bool, whether the object is visible in the annotation.
     """
 
     frames: tuple[str, ...]
@@ -37,8 +40,9 @@ class SequenceScores:
 
     @property
     def counted(self) -> np.ndarray:
-        """(K, T) bool, the frames that count for an object."""
-        return ~np.isnan(self.J)
+        """(K, T) bool, whether a frame counts for an object."""
+        counted: np.ndarray = ~np.isnan(self.J)
+        return counted
 
     def rows(self) -> Iterator[tuple[int, str, float, float]]:
         """(object id, frame, J, F) of every frame that counts, object by object."""
@@ -49,7 +53,10 @@ class SequenceScores:
 
 @dataclass(frozen=True)
 class Task:
-    """A sequence to score. score: takes a progress callback, or None; it may be sent to another process."""
+    """A sequence to score.
+
+    score: takes a progress callback or None; it can be pickled and run in another process.
+    """
 
     sequence: str
     num_frames: int
@@ -58,29 +65,30 @@ class Task:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The work of an evaluation, all that is given having been looked at but for the pixels.
+    """The tasks of an evaluation. All its input has been checked except for the contents of the images.
 
-    summarize: sequence -> scores to the benchmark's figures
+    summarize: from the scores by sequence to the benchmark's figures.
     """
 
     tasks: tuple[Task, ...]
-    summarize: Callable[[Mapping[str, SequenceScores]], dict]
+    summarize: Callable[[Mapping[str, SequenceScores]], Figures]
 
     @property
     def num_frames(self) -> int:
+        """The number of frames to score."""
         return sum(task.num_frames for task in self.tasks)
 
     def score(self, on_frame: OnFrame | None = None) -> dict[str, SequenceScores]:
-        """The scores by sequence; nothing else of a sequence is kept. on_frame: called with 1 after each frame."""
+        """The scores by sequence. on_frame: called with 1 after each frame."""
         return {task.sequence: task.score(on_frame) for task in self.tasks}
 
 
 @dataclass(frozen=True)
 class PresenceMeans:
-    """Scores over object-frames, those with and those without the object told apart; None without any.
+    """Scores over object-frames, separately for those with and those without the object; None if there are none.
 
-    present_JF:         mean of (J + F) / 2 where the object is visible
-    absent_empty_share: where it is absent, the share of predictions that are rightly empty
+    present_JF: mean of (J + F) / 2 if the object is visible.
+    absent_empty_share: if it is absent, the share of predictions that are empty, as they should be.
     """
 
     present_JF: float | None
@@ -90,9 +98,9 @@ class PresenceMeans:
 
 
 def present_absent_means(scores: Iterable[SequenceScores]) -> PresenceMeans:
-    """Score visible objects apart from absent ones, which a benchmark's mean counts as plain 1 or 0.
+    """Average visible and absent objects separately; a benchmark's mean counts an absent one as 1 or 0.
 
-    Every object-frame counts the same, whatever its sequence.
+    Every object-frame has the same weight, whatever its sequence.
     """
     present_JF, absent_J = [np.empty(0)], [np.empty(0)]
     for sequence in scores:
@@ -101,7 +109,7 @@ def present_absent_means(scores: Iterable[SequenceScores]) -> PresenceMeans:
     visible, absent = np.concatenate(present_JF), np.concatenate(absent_J)
     return PresenceMeans(
         present_JF=float(visible.mean()) if visible.size else None,
-        # Without an annotated pixel J is 1 if the prediction is empty, otherwise 0.
+        # without an annotated pixel J is 1 if the prediction is empty, otherwise 0
         absent_empty_share=float((absent == 1).mean()) if absent.size else None,
         num_present=visible.size,
         num_absent=absent.size,
@@ -109,16 +117,20 @@ def present_absent_means(scores: Iterable[SequenceScores]) -> PresenceMeans:
 
 
 def score_masks(gt: np.ndarray, pred: np.ndarray, tolerance: int | None = None) -> tuple[float, float]:
-    """J and F of one object in one frame, whose masks are (H, W) bool; `tolerance` is that of F."""
+    """J and F of one object in one frame.
+
+    gt, pred: (H, W) bool.
+    tolerance: of F, as in `contour_accuracy`.
+    """
     tolerance = contour_tolerance(*gt.shape) if tolerance is None else tolerance
     gt, pred = _cropped(gt, pred)
     return region_similarity(gt, pred), contour_accuracy(gt, pred, tolerance)
 
 
 def score_objects(gt: np.ndarray, pred: np.ndarray, ids: Sequence[int]) -> tuple[list[float], list[float], list[bool]]:
-    """J, F and presence of each of `ids` in one frame, whose labels are (H, W) uint8."""
+    """J, F and presence of each object of `ids` in one frame. gt, pred: labels, (H, W) uint8."""
     tolerance = contour_tolerance(*gt.shape)
-    # Masks of whole frames would cost more in fresh memory than all the arithmetic.
+    # allocating masks of whole frames would take longer than the computation
     gt, pred = _cropped(gt, pred)
     J, F, present = [], [], []
     for object_id in ids:
@@ -131,7 +143,7 @@ def score_objects(gt: np.ndarray, pred: np.ndarray, ids: Sequence[int]) -> tuple
 
 
 def score_foreground(gt: np.ndarray, pred: np.ndarray) -> tuple[list[float], list[float], list[bool]]:
-    """`score_objects` of the one object that all labels make up; 255 is background in `gt`, an object in `pred`."""
+    """`score_objects` of all labels as one object; 255 is background in `gt` and object in `pred`."""
     tolerance = contour_tolerance(*gt.shape)
     gt, pred = _cropped(gt, pred)
     gt, pred = (gt != BACKGROUND) & (gt != UNLABELLED), pred != BACKGROUND
@@ -139,8 +151,8 @@ def score_foreground(gt: np.ndarray, pred: np.ndarray) -> tuple[list[float], lis
 
 
 def _cropped(gt: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The part of two label images or masks (H, W) where either is not 0, and one pixel more on each side, where a
-    boundary may lie."""
+    """Crop two label images or masks (H, W) to the box where either is not 0, plus a margin of one pixel for
+    boundaries."""
     boxes = np.array([cv2.boundingRect(image.view(np.uint8)) for image in (gt, pred)])
     boxes = boxes[boxes[:, 2] > 0]  # an empty image has the box 0, 0, 0, 0
     if not len(boxes):
@@ -153,6 +165,6 @@ def _cropped(gt: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def stack_scores(
     frames: Sequence[str], ids: Sequence[int], rows: Sequence[tuple[list[float], list[float], list[bool]]]
 ) -> SequenceScores:
-    """Put together what `score_objects` gave for each of T frames."""
+    """Combine the results of `score_objects` for T frames."""
     J, F, present = zip(*rows, strict=True)
     return SequenceScores(tuple(frames), tuple(ids), np.array(J).T, np.array(F).T, np.array(present, dtype=bool).T)

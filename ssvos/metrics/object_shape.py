@@ -1,4 +1,4 @@
-"""How large and how thick an object is in its true mask: what tells small and thin ones from the others."""
+"""Area and width of an object in its annotated mask, by which small and thin objects are found."""
 
 from pathlib import Path
 
@@ -10,11 +10,10 @@ from ssvos.metrics.object_scores import SequenceScores
 
 
 def object_shape(mask: np.ndarray) -> tuple[float, float]:
-    """Area as a share of the frame and width as a share of its height, of an object's mask (H, W) bool.
+    """Area and width of a mask (H, W) bool; the area as a share of the frame, the width as a share of its height.
 
-    The width is that of the widest place: about the diameter of the largest disk in the mask, 2 d - 1 pixels where d
-    is the largest distance to a pixel outside. What lies beyond the image border is outside. Without the object both
-    are 0.
+    The width is about the diameter of the largest disk in the mask: 2 d - 1 pixels, where d is the largest distance to
+    a pixel outside the mask. Pixels beyond the image border count as outside. Both are 0 for an empty mask.
     """
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     if width == 0:
@@ -25,7 +24,10 @@ def object_shape(mask: np.ndarray) -> tuple[float, float]:
 
 
 def shapes_in(gt_dir: Path, scores: SequenceScores) -> np.ndarray:
-    """(2, K, T) float: `object_shape` of every object in every scored frame of a sequence's annotations."""
+    """`object_shape` of every object in every scored frame of a sequence, (2, K, T) float.
+
+    gt_dir: the sequence's folder of annotations.
+    """
     shapes = np.zeros((2, *scores.J.shape))
     for t, frame in enumerate(scores.frames):
         labels = read_labels(Path(gt_dir) / f"{frame}.png")

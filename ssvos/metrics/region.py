@@ -6,7 +6,7 @@ import numpy as np
 def region_similarity(gt: np.ndarray, pred: np.ndarray) -> float:
     """J of an annotated and a predicted mask, both (H, W) bool; in [0, 1].
 
-    Two empty masks agree (1); so J is 0 where only one of them is empty.
+    J is 1 if both masks are empty, and 0 if only one is.
     """
     assert gt.dtype == pred.dtype == bool and gt.shape == pred.shape, (
         gt.dtype,

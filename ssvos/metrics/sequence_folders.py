@@ -1,4 +1,4 @@
-"""Folders <sequence>/<frame>.png of annotations and predictions: what is in them, and what must not be."""
+"""Folders <sequence>/<frame>.png of annotations and predictions: listing, checking and reading them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
@@ -10,10 +10,11 @@ from ssvos.labels import read_labels
 
 
 def find_sequences(gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None) -> tuple[str, ...]:
-    """The sequences to score: `sequences`, or all folders of gt_dir, each with a folder in pred_dir.
+    """The sequences to score: `sequences`, or all folders of gt_dir. Hidden files are ignored.
 
-    Raises FileNotFoundError for a missing folder, ValueError for none to score, one listed twice, a folder of
-    another level, or (without a list) a plain file among the folders of gt_dir; hidden files are passed over.
+    Raises FileNotFoundError for a missing folder. Raises ValueError if there is no sequence, if one is listed twice,
+    for the folder of a single sequence or one above the sequences, and (without a list) for a file among the folders of
+    gt_dir.
     """
     gt_dir, pred_dir = Path(gt_dir), Path(pred_dir)
     for folder, content in ((gt_dir, "annotations"), (pred_dir, "predictions")):
@@ -21,10 +22,10 @@ def find_sequences(gt_dir: Path, pred_dir: Path, sequences: Sequence[str] | None
             raise FileNotFoundError(f"{folder}: no such folder of {content}; expected <sequence>/<frame>.png in it")
     names = _folder_names(gt_dir) if sequences is None else list(sequences)
     if not names:
-        raise ValueError(f"{gt_dir}: no sequence to score; expected folders <sequence>/<frame>.png and a filled list")
+        raise ValueError(f"{gt_dir}: no sequence to score; expected folders <sequence>/<frame>.png")
     for name in names:
         if "/" in name or name in (".", ".."):
-            raise ValueError(f"{gt_dir}: sequence {name!r} leads elsewhere; list the names of folders in it")
+            raise ValueError(f"{gt_dir}: sequence {name!r} is not the name of a folder; list names without /")
         if names.count(name) > 1:
             raise ValueError(f"{gt_dir}: sequence {name!r} is listed twice; list it once")
         if not (gt_dir / name).is_dir():
@@ -47,14 +48,14 @@ def _folder_names(gt_dir: Path) -> list[str]:
 
 
 def _require_level(folder: Path) -> None:
-    """ValueError that names the right folder, if frames lie in `folder` itself, or only deeper than in its folders."""
+    """ValueError that names the right folder, if `folder` is the folder of a single sequence or above the sequences."""
     if next(folder.glob("*/*.png"), None):
         return
     if next(folder.glob("*.png"), None):
         raise ValueError(f"{folder}: holds frames, not sequences; give the folder above it")
     frame = next(folder.glob("*/*/*.png"), None) or next(folder.glob("*/*/*/*.png"), None)
     if frame:
-        raise ValueError(f"{folder}: sequences lie deeper, some in {frame.parent.parent}; give the folder above them")
+        raise ValueError(f"{folder}: no sequences in this folder, but some in {frame.parent.parent}; give that folder")
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -62,9 +63,9 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def annotated_frames(gt_dir: Path) -> tuple[str, ...]:
-    """The names (stems) of a sequence's annotated frames, in order; hidden files are passed over.
+    """The names (stems) of the annotated frames of a sequence, in order. Hidden files are ignored.
 
-    Raises FileNotFoundError without the folder, ValueError if it holds no PNG, or something else among them.
+    Raises FileNotFoundError if the folder is missing, ValueError if it holds no PNG or any other file.
     """
     if not Path(gt_dir).is_dir():
         raise FileNotFoundError(f"{gt_dir}: no such folder of annotations; expected <frame>.png in it")
@@ -78,18 +79,24 @@ def annotated_frames(gt_dir: Path) -> tuple[str, ...]:
 
 
 def require_predictions(pred_dir: Path, frames: Iterable[str]) -> None:
-    """Raise FileNotFoundError unless each of `frames` has a prediction; other files do not matter."""
+    """FileNotFoundError if one of `frames` has no prediction; other files are ignored."""
     for frame in frames:
         path = Path(pred_dir) / f"{frame}.png"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no prediction for this annotated frame; predict every scored frame")
 
 
-def unscored(pred_dir: Path, sequences: Collection[str], is_listed: bool, outputs: Collection[Path] = ()) -> list[str]:
-    """What lies among the predictions and takes no part in the scores, in at most two lines.
+def unscored_notes(
+    pred_dir: Path, sequences: Collection[str], is_listed: bool, outputs: Collection[Path] = ()
+) -> list[str]:
+    """At most two lines about files and folders among the predictions that are not scored.
 
-    Files that are no <frame>.png, and, unless the sequences were listed by name, folders of others. Predictions of
-    frames that are not scored are what the benchmarks expect; hidden files are passed over, and so are `outputs`.
+    They name files that are no <frame>.png and, unless the sequences were listed by name, folders of other sequences.
+    Predictions of frames that are not scored are normal, as the benchmarks want them. Hidden files are ignored.
+
+    sequences: the scored ones.
+    is_listed: whether a list named them.
+    outputs: files that are ignored as well.
     """
     entries = _visible(pred_dir)
     inside = [entry for name in sorted(sequences) for entry in _visible(Path(pred_dir) / name)]
@@ -97,16 +104,16 @@ def unscored(pred_dir: Path, sequences: Collection[str], is_listed: bool, output
     files = [entry for entry in files if entry.resolve() not in {path.resolve() for path in outputs}]
     folders = [entry for entry in entries if entry.is_dir() and entry.name not in sequences and not is_listed]
     return [
-        f"{found[0]}: {what}, not scored" + (f" (one of {len(found)})" if len(found) > 1 else "")
-        for found, what in ((files, "no mask of a sequence"), (folders, "a sequence without annotations"))
-        if found
+        f"{paths[0]}: {what}, not scored" + (f" (one of {len(paths)})" if len(paths) > 1 else "")
+        for paths, what in ((files, "no mask of a sequence"), (folders, "a sequence without annotations"))
+        if paths
     ]
 
 
 def read_pair(gt_dir: Path, pred_dir: Path, frame: str, max_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Annotation and prediction of one frame, both (H, W) uint8.
+    """Read annotation and prediction of one frame, both (H, W) uint8.
 
-    Raises ValueError for a prediction of another size, or with an id above `max_id`.
+    Raises ValueError for a prediction of another size or with an id above `max_id`.
     """
     _keep_freed_memory()
     path = Path(pred_dir) / f"{frame}.png"
@@ -117,15 +124,16 @@ def read_pair(gt_dir: Path, pred_dir: Path, frame: str, max_id: int) -> tuple[np
             f"{gt.shape[1]} x {gt.shape[0]}; predict at the annotation's size"
         )
     if pred.max() > max_id:
-        raise ValueError(f"{path}: predicted id {pred.max()}, but ids end at {max_id} here; use the annotation's ids")
+        raise ValueError(f"{path}: predicted id {pred.max()}, the largest id is {max_id}; use the annotation's ids")
     return gt, pred
 
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have the C library keep what a frame's images took for those of the next frame.
+    """Make the C library reuse the memory of a frame's images for the next frame.
 
-    glibc gives blocks of their size back to the system, and touching each page anew costs more than decoding the PNG.
-    Once a larger block was freed it keeps them, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD); others do not mind.
+    glibc returns blocks of their size to the system, and the page faults of new blocks take longer than decoding the
+    PNG. After a larger block has been freed, glibc keeps blocks of up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD). Other C
+    libraries are not affected.
     """
     np.empty(2**24, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The paper's Tables II to VII as data (paper_tables.yaml): what a run's or a study's own numbers stand beside."""
+"""The paper's Tables II to VII as data (paper_tables.yaml), for comparison with a run's or a study's own scores."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -21,11 +21,14 @@ Words = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Benchmark(FrozenConfig):
-    """The videos that a table's figures are of, as a data set has them.
+    """The evaluation videos of a table.
 
-    Known by the names of the sequences and the number of their objects, or, where they are too many to name, by their
-    list (`split`) and their number in each release, the paper's release first. takes_other_videos: whether a run on
-    other videos of the same protocol is shown beside its tables, as one that does not compare.
+    They are identified by the names of the sequences and the number of objects; or, if there are too many to name, by
+    their list (`split`) and their number in each release, the paper's release first.
+
+    layout: the layout of the data set.
+    takes_other_videos: whether reports show runs on other videos of the same protocol beside the table, marked as not
+        comparable.
     """
 
     title: str
@@ -39,22 +42,26 @@ class Benchmark(FrozenConfig):
 
     @property
     def protocol(self) -> str:
+        """The name of the protocol, as in `ssvos evaluate --protocol`."""
         return "youtube-vos" if self.layout == "youtube-vos" else "davis2017"
 
     def unlike(self, layout: str, split: str, sequences: Collection[str], num_objects: int) -> str:
-        """Why judged videos are not this benchmark's, in words; empty if they are.
+        """Why the evaluation videos of a run are not those of this benchmark, in words; empty if they are.
 
-        layout, split: the data set's, and its list; sequences: the judged ones of it; num_objects: theirs together.
+        layout: the layout of the run's data set.
+        split: the list of its evaluation videos.
+        sequences: the names of these videos.
+        num_objects: the number of their objects.
         """
         if layout == "embedded":
             return "this run's data is embedded"
         if layout != self.layout:
             return f"this run's data has the layout {layout}"
         if self.sequences:
-            found, others = set(sequences) & set(self.sequences), set(sequences) - set(self.sequences)
-            if others or len(found) < len(self.sequences):
-                also = f", and {len(others)} more" if found and others else ""
-                return f"this run judges {len(found) or 'none'} of its {len(self.sequences)} videos{also}"
+            own, others = set(sequences) & set(self.sequences), set(sequences) - set(self.sequences)
+            if others or len(own) < len(self.sequences):
+                also = f", and {len(others)} more" if own and others else ""
+                return f"this run evaluates {len(own) or 'none'} of its {len(self.sequences)} videos{also}"
             if num_objects != self.num_objects:
                 return f"this run's masks of its videos have {num_objects} objects, the benchmark's {self.num_objects}"
             return ""
@@ -63,7 +70,7 @@ class Benchmark(FrozenConfig):
     def _unlike_release(self, split: str, count: int) -> str:
         (release, expected), *others = self.releases.items()
         if split != self.split:
-            return f"this run judges the list {split}"
+            return f"this run evaluates the list {split}"
         for other, size in others:
             if count == size:
                 return f"these are the {size} videos of its {other} release, the paper's the {expected} of {release}"
@@ -71,12 +78,17 @@ class Benchmark(FrozenConfig):
 
 
 class PaperRow(FrozenConfig):
-    """A row and its values by column, percent; None where the print has a dash.
+    """A row of a table. It has exactly one of `ideas` (Table III), `sets` (Table II) and `method` (Tables IV to VII).
 
-    What the row is, one of three. ideas: those that it combines, in Table III's short names. sets: Table II's
-    parameters by printed symbol, and the `group` of rows that vary the same one. method: a published one's name, its
-    `reference` in the paper, the `kind` of its supervision at test time, and whether it learns `online` (None: the
-    table does not say). slip: the columns in which the print contradicts itself.
+    values: column -> value, percent; None if the paper prints a dash.
+    ideas: the components that the row combines, in Table III's short names.
+    group: of Table II; the rows of one group vary the same parameter.
+    sets: parameters of Table II by printed symbol.
+    method: the name of a published method.
+    reference: its number in the paper's references.
+    kind: its supervision at test time.
+    online: whether it trains at test time; None: the table does not say.
+    slip: columns in which the paper contradicts itself.
     """
 
     values: dict[str, float | None]
@@ -99,8 +111,13 @@ class PaperRow(FrozenConfig):
 
 
 class PaperTable(FrozenConfig):
-    """One table as printed. data: what it was measured on, and the `benchmark` that has these videos; is_transposed: it
-    is printed with a line for each measure; slips: where print or text contradicts itself."""
+    """One table as printed.
+
+    data: the data it was measured on.
+    benchmark: the name of the benchmark with these videos.
+    is_transposed: whether the paper prints a line for each measure.
+    slips: where the table or the text contradicts itself.
+    """
 
     title: str
     data: str
@@ -121,12 +138,12 @@ class PaperTable(FrozenConfig):
 
     @property
     def main_column(self) -> str:
-        """The one score by which the methods are compared."""
+        """The column by which the methods are compared."""
         return "G" if "G" in self.columns else self.columns[0]
 
     def column(self, name: str) -> dict[str, float | None]:
-        """Every row's value of one column."""
-        return {row: one.values[name] for row, one in self.rows.items()}
+        """Row -> its value in one column."""
+        return {key: row.values[name] for key, row in self.rows.items()}
 
 
 class _PaperTables(FrozenConfig):
@@ -146,7 +163,7 @@ def _read(path: Path) -> _PaperTables:
 
 
 def read_table(number: str, path: Path = _FILE) -> PaperTable:
-    """A table by its Roman number. ValueError for one that the file does not have, or a file that is not whole."""
+    """Read a table by its Roman number; ValueError for an unknown number or a faulty file."""
     tables = _read(path).tables
     if number not in tables:
         raise ValueError(f"{path}: no table {number}; choose one of {', '.join(tables)}")
@@ -154,27 +171,30 @@ def read_table(number: str, path: Path = _FILE) -> PaperTable:
 
 
 def read_benchmark(table: PaperTable, path: Path = _FILE) -> Benchmark:
-    """The benchmark of one of the Tables IV to VII."""
+    """Read the benchmark of one of the Tables IV to VII."""
     return _read(path).benchmarks[table.benchmark]
 
 
 def read_published_clips(path: Path = _CLIPS) -> dict[str, dict[str, tuple[float, float]]]:
-    """{method: {clip: (J, F)}}, percent: published methods on clips of DAVIS-2016, from one true mask."""
+    """Scores of published methods, which receive the first mask, on clips of DAVIS-2016: {method: {clip: (J, F)}}, in
+    percent."""
     methods = json.loads(path.read_text())["methods"]
     return {name: {clip: (100 * v["J"], 100 * v["F"]) for clip, v in clips.items()} for name, clips in methods.items()}
 
 
 def verdict_beside(published: float, scores: Sequence[float]) -> str:
-    """Whether a value that was printed for the same videos could be one more run of ours.
+    """Whether a value that the paper prints for the same videos could be the score of one more run of ours.
 
-    scores: ours by seed, percent. `agrees` if the printed one lies in the interval that holds the next run's score at
-    95 percent, after Student's t on the seeds' mean and deviation, wider by the print's rounding. The videos are the
-    same, so that only what a training leaves to chance is counted.
+    published: the printed value, percent.
+    scores: our scores by seed, percent.
+    returns: `agrees` if the printed value is in the 95 % prediction interval of the next run's score, by Student's t on
+        the seeds' mean and deviation, widened by the rounding of the print. The videos are the same, so only the
+        randomness of training counts.
     """
     if len(scores) < FEWEST:
         return "no verdict: fewer than three seeds"
-    centre, count = mean(scores), len(scores)
+    center, count = mean(scores), len(scores)
     half = -float(stdtrit(count - 1, ALPHA / 2)) * stdev(scores) * (1 + 1 / count) ** 0.5 + _ROUNDING
-    # a seed's score has rounding of its own in its last bit
-    is_inside = abs(centre - published) <= half + 1e-9
-    return f"{f'{AGREES}: within' if is_inside else f'{DIFFERS}: outside'} {centre:.1f} ± {half:.1f}"
+    # our own scores have a rounding error in the last bit
+    is_inside = abs(center - published) <= half + 1e-9
+    return f"{f'{AGREES}: within' if is_inside else f'{DIFFERS}: outside'} {center:.1f} ± {half:.1f}"

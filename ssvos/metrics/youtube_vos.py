@@ -1,7 +1,7 @@
 """The YouTube-VOS protocol (Xu et al. 2018): J and F, each over seen and unseen categories, and their mean G.
 
-The benchmark's server is not public, and its wording leaves open which frames of an object count:
-`CONVENTIONS` names the readings.
+The code of the benchmark's server is not public, and the paper does not say exactly which frames of an object count;
+`CONVENTIONS` lists the possible readings.
 """
 
 import json
@@ -9,17 +9,23 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from ssvos.metrics.object_scores import Evaluation, OnFrame, SequenceScores, Task, advance, score_objects
+from ssvos.metrics.object_scores import (
+    Evaluation,
+    Figures,
+    OnFrame,
+    SequenceScores,
+    Task,
+    count_frame,
+    score_objects,
+)
 from ssvos.metrics.sequence_folders import annotated_frames, find_sequences, read_pair, require_predictions
 
-Convention = Literal["after_entry", "after_entry_listed_only", "from_entry", "after_entry_without_last"]
-
-# (frame, the object's first listed frame, all its listed frames, the video's last annotated frame) -> counts
-CONVENTIONS: Mapping[Convention, Callable[[str, str, frozenset[str], str], bool]] = {
+# (frame, the object's first listed frame, all its listed frames, the video's last annotated frame) -> whether it counts
+CONVENTIONS: Mapping[str, Callable[[str, str, frozenset[str], str], bool]] = {
     "after_entry": lambda frame, entry, listed, last: frame > entry,
     "after_entry_listed_only": lambda frame, entry, listed, last: frame > entry and frame in listed,
     "from_entry": lambda frame, entry, listed, last: frame >= entry,
@@ -29,7 +35,7 @@ CONVENTIONS: Mapping[Convention, Callable[[str, str, frozenset[str], str], bool]
 
 @dataclass(frozen=True)
 class MetaObject:
-    """One object of a meta.json: its id, its category and the frames listed for it."""
+    """One object of a meta.json: its id, its category and its listed frames."""
 
     object_id: int
     category: str
@@ -41,21 +47,24 @@ def evaluate_youtube_vos(
     pred_dir: Path,
     meta: Path,
     train_meta: Path,
-    convention: Convention = "after_entry",
+    convention: str = "after_entry",
     sequences: Sequence[str] | None = None,
     on_frame: OnFrame | None = None,
-) -> dict:
-    """YouTube-VOS scores of the folders <video>/<frame>.png under pred_dir, as fractions in [0, 1].
+) -> Figures:
+    """Score folders <video>/<frame>.png by the YouTube-VOS protocol.
 
-    meta, train_meta: meta.json of the scored and of the training videos; seen = a category of the latter
-    convention:       which annotated frames of an object count (`CONVENTIONS`); by default all after its
-                      first listed frame, whose mask the method is given, to the end of the video
-    sequences:        which videos to score (None: all folders of gt_dir)
-    on_frame:         called with 1 after each scored frame, for a progress bar
-    returns:          {"global": {"G", "J_seen", "J_unseen", "F_seen", "F_unseen"},
-                       "objects": {"<video>_<id>": {"J", "F", "seen"}}}
-    A listed object with no frame that counts is left out. A split without objects has None, then G has too.
-    Raises FileNotFoundError or ValueError, before anything is scored where a folder or file is missing.
+    gt_dir: the folders of annotations.
+    pred_dir: the folders of predictions.
+    meta: the meta.json of the scored videos.
+    train_meta: that of the training videos, whose categories are the seen ones.
+    convention: which annotated frames of an object count (`CONVENTIONS`); by default all after its first listed frame,
+        whose mask methods receive, to the end of the video.
+    sequences: which videos to score; None: all folders of gt_dir.
+    on_frame: called with 1 after each scored frame, for a progress bar.
+    returns: fractions, {"global": {"G", "J_seen", "J_unseen", "F_seen", "F_unseen"},
+        "objects": {"<video>_<id>": {"J", "F", "seen"}}}. An object of which no frame counts is not in them. The figures
+        of a split without objects are None, and so is G.
+    Raises FileNotFoundError or ValueError for faulty input; for a missing folder or file before anything is scored.
     """
     evaluation = youtube_vos_evaluation(gt_dir, pred_dir, meta, train_meta, convention, sequences)
     return evaluation.summarize(evaluation.score(on_frame))
@@ -66,12 +75,12 @@ def youtube_vos_evaluation(
     pred_dir: Path,
     meta: Path,
     train_meta: Path,
-    convention: Convention = "after_entry",
+    convention: str = "after_entry",
     sequences: Sequence[str] | None = None,
 ) -> Evaluation:
-    """What a YouTube-VOS evaluation has to do; raises as `evaluate_youtube_vos` before anything is scored."""
+    """The tasks of a YouTube-VOS evaluation. Raises the errors of `evaluate_youtube_vos` for missing input."""
     if convention not in CONVENTIONS:
-        raise ValueError(f"convention {convention!r} is unknown; choose one of {', '.join(get_args(Convention))}")
+        raise ValueError(f"convention {convention!r} is unknown; choose one of {', '.join(CONVENTIONS)}")
     gt_dir, pred_dir = Path(gt_dir), Path(pred_dir)
     objects, train_objects = read_meta(meta), read_meta(train_meta)
     tasks = []
@@ -90,14 +99,14 @@ def youtube_vos_evaluation(
 
 
 def seen_categories(train_objects: Mapping[str, Iterable[MetaObject]]) -> frozenset[str]:
-    """The categories of the training videos' objects, as `read_meta` gives them."""
+    """The categories of the objects of the training videos. train_objects: from `read_meta`."""
     return frozenset(item.category for items in train_objects.values() for item in items)
 
 
 def read_meta(path: Path) -> dict[str, tuple[MetaObject, ...]]:
-    """The objects of every video in a YouTube-VOS meta.json.
+    """Read the objects of every video from a YouTube-VOS meta.json.
 
-    Raises FileNotFoundError if it is missing, ValueError if it is no such file.
+    Raises FileNotFoundError if the file is missing, ValueError if it is not a YouTube-VOS meta.json.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the meta.json of a YouTube-VOS split")
@@ -121,12 +130,13 @@ def score_video(
     gt_dir: Path,
     pred_dir: Path,
     objects: Sequence[MetaObject],
-    convention: Convention = "after_entry",
+    convention: str = "after_entry",
     on_frame: OnFrame | None = None,
 ) -> SequenceScores:
-    """Score one video's folders of <frame>.png, in the frames that count for one of `objects` (meta.json's).
+    """Score the folders of <frame>.png of one video in the frames that count for one of its objects.
 
-    J and F are NaN in a frame that does not count for an object. An object without any that counts is left out.
+    objects: the video's objects in meta.json.
+    returns: J and F are NaN if a frame does not count for an object. An object of which no frame counts is not in them.
     """
     frames = _counted_frames(annotated_frames(gt_dir), objects, convention)
     ids = tuple(item.object_id for item in objects if any(item.object_id in own for own in frames.values()))
@@ -136,14 +146,12 @@ def score_video(
     for t, (frame, own) in enumerate(frames.items()):
         rows = [ids.index(object_id) for object_id in own]
         J[rows, t], F[rows, t], present[rows, t] = score_objects(*read_pair(gt_dir, pred_dir, frame, max_id), own)
-        advance(on_frame)
+        count_frame(on_frame)
     return SequenceScores(tuple(frames), ids, J, F, present)
 
 
-def _counted_frames(
-    annotated: Sequence[str], objects: Iterable[MetaObject], convention: Convention
-) -> dict[str, list[int]]:
-    """Frame -> ids of the objects for which it counts; frames that count for none are left out."""
+def _counted_frames(annotated: Sequence[str], objects: Iterable[MetaObject], convention: str) -> dict[str, list[int]]:
+    """Frame -> ids of the objects for which it counts, without frames that count for no object."""
     counts = CONVENTIONS[convention]
     counted: dict[str, list[int]] = {}
     for frame in annotated:
@@ -155,10 +163,11 @@ def _counted_frames(
 
 def summarize_youtube_vos(
     scores: Mapping[str, SequenceScores], objects: Mapping[str, Sequence[MetaObject]], seen: Collection[str]
-) -> dict:
-    """The benchmark's figures of scored videos, as `evaluate_youtube_vos` returns them.
+) -> Figures:
+    """The benchmark's figures from the scores of the videos, as `evaluate_youtube_vos` returns them.
 
-    objects: of meta.json, by video; seen: the categories of the training videos
+    objects: video -> its objects in meta.json.
+    seen: the categories of the training videos.
     """
     rows = {}
     for video, one in scores.items():
@@ -170,8 +179,8 @@ def summarize_youtube_vos(
     return {"global": _split_means(rows.values()), "objects": rows}
 
 
-def _split_means(objects: Iterable[Mapping]) -> dict[str, float | None]:
-    """Every object counts the same within its split; G is the mean of the four figures."""
+def _split_means(objects: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Mean J and F of the seen and of the unseen objects with equal weight, and G, the mean of these four."""
     objects = list(objects)
     means: dict[str, float | None] = {}
     for measure in ("J", "F"):

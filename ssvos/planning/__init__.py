@@ -1,1 +1,1 @@
-"""What a run will take: time, memory, and the machine it has."""
+"""Estimates of the time, memory and disk space of a run, and the parameters of presets."""

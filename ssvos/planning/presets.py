@@ -1,4 +1,5 @@
-"""Parameters by name: presets composed from conf/ by Hydra, as DVC composes them, brought to a folder, and written."""
+"""Presets: parameters that Hydra composes from conf/, as DVC does, applied to folders of videos and written to a
+file."""
 
 import hashlib
 import re
@@ -6,21 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from ssvos.config import Config, read_yaml
 from ssvos.files import write_text
 
-_MADE_HERE = re.compile(r"# .* \(content ([0-9a-f]{12})\)\.\n# .*\n")
+_HEADER = re.compile(r"# .* \(content ([0-9a-f]{12})\)\.\n# .*\n")
+Values = dict[str, Any]  # the nested tables of a parameter file
 _LISTS = {"davis": ("train", "val"), "youtube-vos": ("train", "valid"), "folder": ("train", "val")}
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which parameters are wanted. Empty: as the preset, or params.yaml, has it.
+    """The requested parameters. An empty field keeps the value of the preset or of params.yaml.
 
-    folders: `DIR` or `NAME=DIR`, or `demo` for the embedded data set. layout: of those folders; empty: recognised.
-    train, val, holdout: names of lists. settings: `KEY=VALUE`, dotted keys, YAML values; `loss=paper` and the like
-    choose a file of a group of conf/.
+    folders: `DIR` or `NAME=DIR`, or `demo` for the embedded data set.
+    layout: of the folders; empty: detected.
+    train, val, holdout: names of lists.
+    settings: `KEY=VALUE` with dotted keys and YAML values; a setting like `loss=paper` chooses a file of a group of
+        conf/.
     """
 
     preset: str = ""
@@ -32,14 +37,14 @@ class Request:
     settings: Sequence[str] = field(default=())
 
 
-def requested_values(request: Request, params: Path, folder_preset: str) -> tuple[dict, str]:
-    """The values that a request asks for, not yet checked, and what to call them in errors.
+def requested_values(request: Request, params: Path, folder_preset: str) -> tuple[Values, str]:
+    """The requested values, not checked yet, and their name for errors.
 
-    params: the file that is taken where neither preset nor folder is named; conf/ lies beside it.
-    folder_preset: the preset of a folder for which none is named.
+    params: the file that is used if the request has neither a preset nor a folder; conf/ is next to it.
+    folder_preset: the preset that is used if the request has a folder but no preset.
     """
     conf = Path(params).parent / "conf"
-    choices, settings = _sorted_out(request.settings, conf)
+    choices, settings = _split_settings(request.settings, conf)
     folders = list(request.folders)
     is_demo = folders == ["demo"]
     preset = request.preset or ("demo" if is_demo else folder_preset if folders else "")
@@ -47,27 +52,27 @@ def requested_values(request: Request, params: Path, folder_preset: str) -> tupl
         choices |= {"data": "demo"} if is_demo else {}
         values, origin = compose(conf, preset, choices), f"preset {preset}"
     elif choices:
-        raise ValueError(f"--set {'='.join(next(iter(choices.items())))}: is a part of a preset; add --preset")
+        raise ValueError(f"--set {'='.join(next(iter(choices.items())))}: needs a preset; add --preset")
     else:
         values, origin = read_yaml(params), str(params)
     if folders and not is_demo:
         values = on_folders(values, folders, request.layout)
     elif request.layout:
-        raise ValueError("--layout: is that of a folder; add --data DIR")
+        raise ValueError("--layout: needs a folder; add --data DIR")
     return _with_settings(_with_lists(values, request), settings), origin
 
 
-def compose(conf: Path, preset: str, choices: Mapping[str, str] | None = None) -> dict:
-    """A preset as Hydra composes it from conf/config.yaml: what `dvc exp run -S preset=NAME` writes to params.yaml.
+def compose(conf: Path, preset: str, choices: Mapping[str, str] | None = None) -> Values:
+    """Compose a preset from conf/config.yaml with Hydra, to the values that `dvc exp run -S preset=NAME` writes.
 
-    choices: group -> file, in place of the preset's own, for example {"loss": "paper"}.
+    choices: group -> file that replaces the preset's own, for example {"loss": "paper"}.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    from yaml import YAMLError  # type: ignore[import-untyped]  # no stubs installed
 
     _require_choice(conf, "preset", preset)
     for group, name in (choices or {}).items():
@@ -75,16 +80,18 @@ def compose(conf: Path, preset: str, choices: Mapping[str, str] | None = None) -
     overrides = [f"{group}={name}" for group, name in {"preset": preset, **(choices or {})}.items()]
     try:
         with initialize_config_dir(str(conf.absolute()), version_base=None):
-            values = OmegaConf.to_container(hydra_compose("config", overrides=overrides), resolve=True)
+            composed = OmegaConf.to_container(hydra_compose("config", overrides=overrides), resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"{conf}: preset {preset} does not compose; {' '.join(str(error).split())[:300]}") from error
+    assert isinstance(composed, dict)
+    values = {str(key): value for key, value in composed.items()}
     return {key: values[key] for key in (*Config.model_fields, "variants") if key in values} | values
 
 
 def names_in(conf: Path, group: str) -> list[str]:
-    """What can be chosen of a group, for example every preset; the demo first."""
-    found = sorted(path.stem for path in (conf / group).glob("*.yaml"))
-    return sorted(found, key=lambda name: name != "demo")
+    """The names of the files of a group, for example of all presets; `demo` first."""
+    names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+    return sorted(names, key=lambda name: name != "demo")
 
 
 def _require_choice(conf: Path, group: str, name: str) -> None:
@@ -92,17 +99,18 @@ def _require_choice(conf: Path, group: str, name: str) -> None:
     if not known:
         raise FileNotFoundError(f"{conf / group}: no such folder; run this in the project's folder")
     if name not in known:
-        near = get_close_matches(name, known, 1, cutoff=0.3)
-        hint = f", did you mean {near[0]}?" if near else ";"
+        similar = get_close_matches(name, known, 1, cutoff=0.3)
+        hint = f", did you mean {similar[0]}?" if similar else ";"
         raise ValueError(f"{group} {name}: no such {group}{hint} ({', '.join(known)})")
 
 
-def _sorted_out(settings: Sequence[str], conf: Path) -> tuple[dict[str, str], list[tuple[str, object]]]:
-    """(group -> file, [(dotted key, value)]) of `KEY=VALUE` texts."""
+def _split_settings(settings: Sequence[str], conf: Path) -> tuple[dict[str, str], list[tuple[str, object]]]:
+    """Split `KEY=VALUE` texts into the chosen files, group -> file, and the values, [(dotted key, value)]."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    choices, values = {}, []
+    choices: dict[str, str] = {}
+    values: list[tuple[str, object]] = []
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not (key and equals):
@@ -120,59 +128,68 @@ def _sorted_out(settings: Sequence[str], conf: Path) -> tuple[dict[str, str], li
     return choices, values
 
 
-def _with_settings(values: dict, settings: Sequence[tuple[str, object]]) -> dict:
+def _with_settings(values: Values, settings: Sequence[tuple[str, object]]) -> Values:
     for key, value in settings:
         values = _replaced(values, key.split("."), value, key)
     return values
 
 
-def _replaced(values: object, place: Sequence[str], value: object, key: str) -> object:
-    """A copy of nested tables and lists with another value at one place; unknown keys are for the parser to name."""
-    if not place:
+def _replaced(values: Any, path: Sequence[str], value: object, key: str) -> Any:
+    """A copy of nested tables and lists with another value at one path. The parser reports unknown keys.
+
+    key: the dotted key, for errors.
+    """
+    if not path:
         return value
-    first, *rest = place
+    first, *rest = path
     if isinstance(values, list):
         if not (first.isdigit() and int(first) < len(values)):
-            raise ValueError(f"--set {key}: {first} is no place in a list of {len(values)}; count from 0")
+            raise ValueError(f"--set {key}: {first} is not an index of a list of {len(values)}; count from 0")
         return [_replaced(v, rest, value, key) if i == int(first) else v for i, v in enumerate(values)]
     table = values if isinstance(values, dict) else {}
     return {**table, first: _replaced(table.get(first), rest, value, key)}
 
 
-def on_folders(values: dict, folders: Sequence[str], layout: str = "") -> dict:
-    """Values whose sources lie in these folders. A preset of several sources has each named; otherwise the folders
-    take the place of its one source, and the data set is called after them. Clips that a preset has rendered beside
-    its folders stay."""
+def on_folders(values: Values, folders: Sequence[str], layout: str = "") -> Values:
+    """Replace the sources of some values by folders.
+
+    If the preset has several sources, every folder needs the name of one. Otherwise the folders replace its only
+    source, and the data set gets their names. Rendered clips of a preset with other sources stay.
+    """
     from ssvos.data.index import fingerprint_listing
 
-    given = dict(_named_folder(text) for text in folders)
-    if len(given) < len(folders):
-        raise ValueError("--data: two folders have one name; name them, --data NAME=DIR")
+    roots = dict(_named_folder(text) for text in folders)
+    if len(roots) < len(folders):
+        raise ValueError("--data: two folders have the same name; name them with --data NAME=DIR")
     data = dict(values.get("data") or {})
     own = {source["name"]: source for source in data.get("sources", ())}
-    made = [source for source in own.values() if source["layout"] == "embedded"]
-    own = {name: source for name, source in own.items() if source not in made} if len(made) < len(own) else own
-    if len(own) > 1 and set(given) != set(own):
-        wanted = " ".join(f"--data {name}=DIR" for name in own)
-        raise ValueError(f"--data {' '.join(folders)}: this preset has {len(own)} sources; give {wanted}")
+    rendered = [source for source in own.values() if source["layout"] == "embedded"]
+    if len(rendered) < len(own):
+        own = {name: source for name, source in own.items() if source not in rendered}
+    if len(own) > 1 and set(roots) != set(own):
+        required = " ".join(f"--data {name}=DIR" for name in own)
+        raise ValueError(f"--data {' '.join(folders)}: this preset has {len(own)} sources; give {required}")
     sources = []
-    for name, root in given.items():
-        found = layout or recognise_layout(root)
+    for name, root in roots.items():
+        root_layout = layout or recognise_layout(root)
         source = own.get(name, {}) if len(own) > 1 else {}
-        lists = dict(zip(("train", "val"), _LISTS[found], strict=True))
-        kept = source if source.get("layout") == found else {k: v for k, v in source.items() if k == "weight"}
-        sources.append({"name": name, "layout": found, **lists, **kept, "root": str(root)})
-    prints = [fingerprint_listing(root) for root in given.values()]
-    print_ = prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()[:16]
-    name = data.get("name") if len(own) > 1 else "-".join(given)
-    if len(own) == len(given) == 1:
-        values = _with_weight_of(values, *own, *given)
-        sources += [source for source in made if source not in own.values()]
-    return {**values, "data": {**data, "name": name, "sources": sources, "fingerprint": print_}}
+        lists = dict(zip(("train", "val"), _LISTS[root_layout], strict=True))
+        is_same_layout = source.get("layout") == root_layout
+        kept = source if is_same_layout else {key: value for key, value in source.items() if key == "weight"}
+        sources.append({"name": name, "layout": root_layout, **lists, **kept, "root": str(root)})
+    fingerprints = [fingerprint_listing(root) for root in roots.values()]
+    fingerprint = fingerprints[0]
+    if len(fingerprints) > 1:
+        fingerprint = hashlib.sha256("".join(fingerprints).encode()).hexdigest()[:16]
+    data_name = data.get("name") if len(own) > 1 else "-".join(roots)
+    if len(own) == len(roots) == 1:
+        values = _with_weight_of(values, *own, *roots)
+        sources += [source for source in rendered if source not in own.values()]
+    return {**values, "data": {**data, "name": data_name, "sources": sources, "fingerprint": fingerprint}}
 
 
-def _with_weight_of(values: dict, before: str, name: str) -> dict:
-    """Values whose stages give a source the weight that they gave it under the name it had before."""
+def _with_weight_of(values: Values, before: str, name: str) -> Values:
+    """Rename a source in the `weights` of the stages."""
     for stage in ("stage1", "stage2"):
         weights = (values.get("train") or {}).get(stage, {}).get("weights", {})
         if before in weights:
@@ -182,22 +199,22 @@ def _with_weight_of(values: dict, before: str, name: str) -> dict:
 
 
 def _named_folder(text: str) -> tuple[str, Path]:
-    """`NAME=DIR` or `DIR`, which is called after itself -> name and absolute folder."""
+    """The name and the absolute path of `NAME=DIR` or `DIR`; the name of `DIR` is that of the folder."""
     name, equals, rest = text.partition("=")
     if not equals or "/" in name or Path(text).is_dir():
         name, rest = "", text
     root = Path(rest).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"{rest}: no such folder; --data names a folder of videos, see docs/data.md")
+        raise FileNotFoundError(f"{rest}: no such folder; give --data a folder of videos, see docs/data.md")
     root = root.absolute()
     if name == "demo":
-        raise ValueError(f"--data {text}: demo is the embedded data set's name; take another")
+        raise ValueError(f"--data {text}: demo is the embedded data set's name; use another")
     own = re.sub(r"[^A-Za-z0-9_.-]+", "-", root.resolve().name).strip("-._")[:64] or "data"
     return name or ("demo-folder" if own == "demo" else own), root
 
 
 def recognise_layout(root: Path) -> str:
-    """The layout of a folder by what lies in it; ValueError if it is none that is known."""
+    """Detect the layout of a folder from its contents; ValueError for an unknown layout."""
     if (root / "JPEGImages").is_dir() and (root / "ImageSets").is_dir():
         return "davis"
     if (root / "train" / "meta.json").is_file():
@@ -205,41 +222,45 @@ def recognise_layout(root: Path) -> str:
     if (root / "frames").is_dir():
         return "folder"
     raise ValueError(
-        f"{root}: of no known layout; it should hold JPEGImages/ and ImageSets/ (davis), train/meta.json "
-        "(youtube-vos) or frames/ (folder); --layout names one, docs/data.md describes them"
+        f"{root}: unknown layout, expected JPEGImages/ and ImageSets/ (davis), train/meta.json (youtube-vos) or "
+        "frames/ (folder); give --layout, see docs/data.md"
     )
 
 
-def _with_lists(values: dict, request: Request) -> dict:
+def _with_lists(values: Values, request: Request) -> Values:
+    """Replace the names of the lists."""
     lists = {key: name for key, name in (("train", request.train), ("val", request.val)) if name}
     if not lists and not request.holdout:
         return values
     data = dict(values.get("data") or {})
     sources = data.get("sources", [])
-    given = [source for source in sources if source["layout"] != "embedded"] or sources
-    if lists and len(given) != 1:
-        raise ValueError(f"--{next(iter(lists))}: there are {len(given)} sources; --set data.sources.0.train=LIST")
+    on_disk = [source for source in sources if source["layout"] != "embedded"] or sources
+    if lists and len(on_disk) != 1:
+        raise ValueError(
+            f"--{next(iter(lists))}: there are {len(on_disk)} sources; use --set data.sources.0.train=LIST"
+        )
     if lists:
-        data["sources"] = [{**source, **lists} if source in given else source for source in sources]
+        data["sources"] = [{**source, **lists} if source in on_disk else source for source in sources]
     return {**values, "data": data | ({"holdout_split": request.holdout} if request.holdout else {})}
 
 
 def require_folders(config: Config, origin: str) -> None:
-    """ValueError for a source without a folder: parameters to run with must have them all."""
+    """ValueError for a source without a folder, which a run needs."""
     missing = [source.name for source in config.data.sources if source.layout != "embedded" and not source.root]
     if missing:
         name = f"{missing[0]}=" if len(config.data.sources) > 1 else ""
         raise ValueError(f"{origin}: source {missing[0]} has no folder yet; give --data {name}DIR")
 
 
-def write_params(values: dict, path: Path, origin: str) -> str:
-    """Write a parameter file as plain YAML and say so; where what stood there was changed by hand it is kept beside it.
+def write_params(values: Values, path: Path, origin: str) -> str:
+    """Write a parameter file as plain YAML and return a message about it. A file that was changed by hand is kept under
+    another name.
 
-    The first lines say where the values come from and carry a digest of the rest, by which such a change is noticed.
+    The first lines name the origin of the values and a digest of the rest, by which changes are detected.
     """
     from omegaconf import OmegaConf
 
-    # DVC's own writer: floats with a point (1.0e-05), which YAML 1.1 needs, and quotes where text looks like a number
+    # DVC's writer: floats with a point (1.0e-05), as YAML 1.1 needs, and quotes around text that looks like a number
     body = OmegaConf.to_yaml(OmegaConf.create(values))
     text = (
         f"# {origin}, written by `ssvos plan --write` (content {_digest(body)}).\n"
@@ -248,25 +269,26 @@ def write_params(values: dict, path: Path, origin: str) -> str:
     current = path.read_text(encoding="utf-8") if path.is_file() else ""
     if current == text:
         return f"{path}: has these parameters already"
-    said = f"{path}: written"
-    if current and not _is_made_here(current):
-        kept = _spare(path, current)
-        write_text(kept, current)
-        said += f"; yours is kept as {kept}"
+    message = f"{path}: written"
+    if current and not _is_unchanged(current):
+        backup = _backup_path(path, current)
+        write_text(backup, current)
+        message += f"; the previous file is kept as {backup}"
     write_text(path, text)
-    return said
+    return message
 
 
 def _digest(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()[:12]
 
 
-def _is_made_here(text: str) -> bool:
-    head = _MADE_HERE.match(text)
-    return bool(head) and head[1] == _digest(text[head.end() :])
+def _is_unchanged(text: str) -> bool:
+    """Whether `write_params` wrote the text and nobody has changed it since."""
+    header = _HEADER.match(text)
+    return header is not None and header[1] == _digest(text[header.end() :])
 
 
-def _spare(path: Path, content: str) -> Path:
-    """params.yaml.orig, or with a number behind it where that holds something else."""
+def _backup_path(path: Path, content: str) -> Path:
+    """params.yaml.orig, or with the first number for which no file with other content exists."""
     candidates = (path.with_name(f"{path.name}.orig{'' if k == 1 else f'.{k}'}") for k in range(1, 1000))
     return next(p for p in candidates if not p.exists() or p.read_text(encoding="utf-8") == content)

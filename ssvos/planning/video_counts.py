@@ -1,4 +1,4 @@
-"""How many videos and frames a configuration trains, chooses and judges on, counted without preparing them."""
+"""Numbers of training, held-out and evaluation videos and frames of a configuration, counted without preparing them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,33 +10,39 @@ from ssvos.data.synthetic.clips import SPLITS
 from ssvos.data.videos import FaultyData, Video
 from ssvos.labels import object_ids, read_labels
 
-_SAMPLE = 8  # videos whose first label is opened to see how many objects they have
+_SAMPLE = 8  # videos whose first mask or scribble is read for the number of objects
 
 
 @dataclass(frozen=True)
 class SourceCounts:
-    """Videos of one source by what they are for, each as its number of frames.
+    """The videos of one source, each as its number of frames.
 
-    size: (height, width) of a frame. has_masks: whether the held-out videos can be scored by masks. objects: the mean
-    of a sample of videos.
+    train, holdout, val: training, held-out and evaluation videos.
+    size: (height, width) of a frame.
+    has_masks: whether the held-out videos have masks for scoring.
+    objects: mean number of objects of a sample of videos.
     """
 
     source: SourceConfig
     train: tuple[int, ...]
     holdout: tuple[int, ...]
-    judged: tuple[int, ...]
+    val: tuple[int, ...]
     size: tuple[int, int]
     has_masks: bool
     objects: float
 
     @property
     def num_frames(self) -> int:
-        return sum(self.train) + sum(self.holdout) + sum(self.judged)
+        """The number of all frames."""
+        return sum(self.train) + sum(self.holdout) + sum(self.val)
 
 
 def count_sources(config: Config) -> tuple[SourceCounts, ...] | None:
-    """Every source counted by the names of its files; None if one has no folder yet. Raises FaultyData with the faults
-    that names alone show: a missing folder or list, a video that trains and judges, too few to hold one out."""
+    """Count the videos of every source by the names of its files; None if a source has no folder yet.
+
+    Raises FaultyData for faults that file names show: a missing folder or list, a video that is both for training and
+    for evaluation, too few videos to hold one out.
+    """
     sources = config.data.sources
     if any(source.layout != "embedded" and not source.root for source in sources):
         return None
@@ -44,49 +50,50 @@ def count_sources(config: Config) -> tuple[SourceCounts, ...] | None:
 
 
 def _embedded(source: SourceConfig, config: Config) -> SourceCounts:
-    made = config.synthetic
-    names = dict(zip(SPLITS, (made.num_train, made.num_val), strict=True))
-    asked = (source.train, source.val, config.data.holdout_split or source.train) if source.val else (source.train,)
-    if missing := [name for name in asked if name not in names]:
-        raise FaultyData([f"{missing[0]}: the embedded data set has no such list; choose one of {', '.join(names)}"])
-    trained = [f"{source.train}-{index:03d}" for index in range(names[source.train])]
-    held = hold_out(trained, config.data.holdout_fraction, config.data.seed) if source.val else ()
-    length = (made.num_frames,)
+    synthetic = config.synthetic
+    counts: dict[str, int] = dict(zip(SPLITS, (synthetic.num_train, synthetic.num_val), strict=True))
+    holdout_list = config.data.holdout_split or source.train
+    lists = (source.train, source.val, holdout_list) if source.val else (source.train,)
+    if missing := [name for name in lists if name not in counts]:
+        raise FaultyData([f"{missing[0]}: the embedded data set has no such list; choose one of {', '.join(counts)}"])
+    trained = [f"{source.train}-{index:03d}" for index in range(counts[source.train])]
+    held_out = hold_out(trained, config.data.holdout_fraction, config.data.seed) if source.val else set()
+    length = (synthetic.num_frames,)
     return SourceCounts(
         source,
-        train=length * (len(trained) - len(held)),
-        holdout=length * len(held),
-        judged=length * names[source.val] if source.val else (),
-        size=(made.height, made.width),
+        train=length * (len(trained) - len(held_out)),
+        holdout=length * len(held_out),
+        val=length * counts[source.val] if source.val else (),
+        size=(synthetic.height, synthetic.width),
         has_masks=True,
-        objects=(1 + made.max_objects) / 2,
+        objects=(1 + synthetic.max_objects) / 2,
     )
 
 
 def _on_disk(source: SourceConfig, config: Config) -> SourceCounts:
     source = source.model_copy(update={"root": str(Path(source.root).expanduser())})
-    own_list = config.data.holdout_split if source.val else ""
-    lists = [name for name in (source.train, own_list, source.val) if name]
-    listed, faults = list_videos([source], {source.name: lists})
+    holdout_list = config.data.holdout_split if source.val else ""
+    lists = [name for name in (source.train, holdout_list, source.val) if name]
+    videos, faults = list_videos([source], {source.name: lists})
     if faults:
         raise FaultyData(faults)
-    by_list = {name: [video for _, video in listed if video.split == name] for name in lists}
+    by_list = {name: [video for _, video in videos if video.split == name] for name in lists}
     trained = {video.sequence: video for video in by_list[source.train]}
     if not source.val:
-        held = set()
-    elif own_list:
-        held = {video.sequence for video in by_list[own_list]}
+        held_out: set[str] = set()
+    elif holdout_list:
+        held_out = {video.sequence for video in by_list[holdout_list]}
     else:
-        held = hold_out(sorted(trained), config.data.holdout_fraction, config.data.seed)
-    chosen_from = {video.sequence: video for video in by_list[own_list or source.train]}
-    holdout = [chosen_from[name] for name in sorted(held)]
-    judged = by_list.get(source.val, [])
-    size, objects = _sample(source, [*judged, *holdout] or list(trained.values()))
+        held_out = hold_out(sorted(trained), config.data.holdout_fraction, config.data.seed)
+    candidates = {video.sequence: video for video in by_list[holdout_list or source.train]}
+    holdout = [candidates[name] for name in sorted(held_out)]
+    val = by_list.get(source.val, [])
+    size, objects = _sample(source, [*val, *holdout] or list(trained.values()))
     return SourceCounts(
         source,
-        train=_lengths([video for name, video in trained.items() if name not in held]),
+        train=_lengths([video for name, video in trained.items() if name not in held_out]),
         holdout=_lengths(holdout),
-        judged=_lengths(judged),
+        val=_lengths(val),
         size=size,
         has_masks=all(any(frame.mask_path for frame in video.frames[1:]) for video in holdout),
         objects=objects,
@@ -98,9 +105,12 @@ def _lengths(videos: Sequence[Video]) -> tuple[int, ...]:
 
 
 def _sample(source: SourceConfig, videos: Sequence[Video]) -> tuple[tuple[int, int], float]:
-    """(height, width) of the first frame and the mean number of objects on the first labelled frame of some videos.
-    What is wrong with a file is for `prepare` to say: files that do not open are left out."""
-    root, size, counts = Path(source.root), (480, 854), []
+    """(height, width) of a frame, and the mean number of objects on the first labelled frame, of some videos.
+
+    Files that cannot be read are skipped; `prepare` reports their faults.
+    """
+    root, size = Path(source.root), (480, 854)
+    counts: list[int] = []
     for video in videos[:: max(1, len(videos) // _SAMPLE)]:
         labels = [path for frame in video.frames if (path := frame.mask_path or frame.scribble_path)]
         if not labels:
@@ -109,6 +119,7 @@ def _sample(source: SourceConfig, videos: Sequence[Video]) -> tuple[tuple[int, i
             mask = read_labels(root / labels[0])
         except ValueError:
             continue
-        size = mask.shape
+        height, width = mask.shape
+        size = (height, width)
         counts.append(max(1, len(object_ids(mask))))
     return size, sum(counts) / len(counts) if counts else 1.0

@@ -1,1 +1,1 @@
-"""The training loop, its state, and its runs with PyTorch alone."""
+"""The training loop, its state, and training with PyTorch alone (`ssvos fit`)."""

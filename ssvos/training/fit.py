@@ -12,79 +12,97 @@ from ssvos.device import choose_device, require_precision
 from ssvos.files import require_writable
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
 from ssvos.training.run_dir import write_run
-from ssvos.training.train_state import EpochReport, Kept, TrainState, run_digest, to_bytes
-from ssvos.training.trainer import first_network, fit, require_clips, training_data
+from ssvos.training.train_state import EpochReport, SavedState, TrainState, run_digest, to_bytes
+from ssvos.training.trainer import first_network, fit
+from ssvos.training.training_data import require_clips, training_data
 
 
 def fit_from_file(
     path: Path,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
     tracked: Tracked,
     device: str = "auto",
     loaders: int = 0,
     cache: Path | None = None,
 ) -> Path:
-    """Train the stage that a YAML file names; returns the checkpoint's path. Begun before with the same file and data,
-    and interrupted, it goes on from the state that it left beside its output. loaders: processes that read clips beside
-    the one that trains; cache: a folder for rendered clips, which several trainings may share. Neither changes a
-    result.
+    """Train the stage that a YAML file describes; returns the path of the checkpoint.
 
-    The file holds the keys of params.yaml (`variants` may stay and is left out of account) and a `fit` section
-    (ssvos.config.FitConfig), whose paths count from the file's folder. All that is given is read before anything is
-    written.
+    A run that was interrupted resumes from its saved state if the file and the data are unchanged. All input is read
+    before anything is written.
+
+    path: a file with the keys of params.yaml (`variants` is ignored) and a section `fit` (ssvos.config.FitConfig).
+        Relative paths start from the file's folder.
+    print_line: called with each line of the log.
+    tracked: shows progress.
+    device: `auto`, `cpu` or a CUDA device.
+    loaders: number of processes that read clips; 0: this process reads them. It does not change the result.
+    cache: a folder for rendered clips that several runs may share. It does not change the result.
     """
     request, config = read_fit_file(path)
     folder = path.parent.absolute()
     out = folder / request.out
-    stage, place = getattr(config.train, request.stage), choose_device(device)
-    require_precision(stage.precision, place)
-    given = request.init_checkpoint or stage.init_checkpoint
-    start = [folder / Path(given).expanduser()] if given else []
+    stage, torch_device = getattr(config.train, request.stage), choose_device(device)
+    require_precision(stage.precision, torch_device)
+    init_checkpoint = request.init_checkpoint or stage.init_checkpoint
+    start = [folder / Path(init_checkpoint).expanduser()] if init_checkpoint else []
     network = first_network(config, *start)
     require_writable(out / "checkpoint.pt")
-    index = folder / request.index if request.index else out / "index.parquet"
-    roots = source_roots(config, index.parent / "embedded", folder)
-    scribbles = folder / request.scribbles if request.scribbles else out / "scribbles.parquet"
-    table = read_index(index) if request.index else prepare(config, roots, tracked)
-    require_clips(table, config, stage, scribbles if request.scribbles else None)
-    if not request.index:
-        write_index(table, index)
-    if not request.scribbles:
-        _write_scribbles(labelled_frames(table), roots, config, scribbles, tracked)
+    index, scribbles, roots = _prepare_data(request, config, folder, tracked)
     data = training_data(index, scribbles, roots, config, cache)
-    say(f"{len(data.fit.videos)} videos to train on, {len(data.holdout.videos)} held out, choosing by {data.choose_by}")
-    kept = _kept(out, run_digest(config, request.stage, [index, scribbles, *start]), say)
-    resume = kept.read()
+    print_line(
+        f"{len(data.fit.videos)} training videos, {len(data.holdout.videos)} held-out videos; "
+        f"the held-out {data.choose_by} chooses the checkpoint"
+    )
+    saved = _saved_state(out, run_digest(config, request.stage, [index, scribbles, *start]), print_line)
+    resume = saved.read()
     if resume:
-        say(f"going on from {resume.place()}")
+        print_line(f"resuming from {resume.position()}")
 
-    def save(progress: TrainState) -> None:
-        kept.write(to_bytes(progress, kept.digest))
+    def save(train_state: TrainState) -> None:
+        saved.write(to_bytes(train_state, saved.digest))
 
     def report(epoch: EpochReport) -> None:
-        save(epoch.progress)
-        say(epoch.line(request.stage, stage.epochs))
+        save(epoch.train_state)
+        print_line(epoch.line(request.stage, stage.epochs))
 
-    progress = fit(network, data, config, stage, place, report, resume, loaders, save, say)
-    checkpoint = write_run(out, progress, config, request.stage, variant="")
-    kept.remove()
+    train_state = fit(network, data, config, stage, torch_device, report, resume, loaders, save, print_line)
+    checkpoint = write_run(out, train_state, config, request.stage, variant="")
+    saved.remove()
     return checkpoint
 
 
 def read_fit_file(path: Path) -> tuple[FitConfig, Config]:
-    """The fit that a YAML file asks for and its parameters, `variants` left out of account."""
+    """The section `fit` and the parameters of a YAML file; `variants` is ignored."""
     values = read_yaml(path)
     values.pop("variants", None)
     settings = parse(FitFile, values, path)
     return settings.fit, Config.model_validate(settings.model_dump(exclude={"fit"}, mode="json"))
 
 
-def _kept(out: Path, digest: str, say: Callable[[str], None]) -> Kept:
-    """Where the state of this run lies; those of others in the same folder are told and left alone."""
-    kept = Kept(out / f"resume-{digest}.pt", digest)
-    for path in sorted({*out.glob("resume-*.pt")} - {kept.path, kept.before}):
-        say(f"{path}: of other parameters or data, not gone on from")
-    return kept
+def _prepare_data(
+    request: FitConfig, config: Config, folder: Path, tracked: Tracked
+) -> tuple[Path, Path, dict[str, Path]]:
+    """Paths of the index and the scribbles, and the folders of the sources. An index or scribbles that the YAML file
+    does not name are made in the output folder."""
+    out = folder / request.out
+    index = folder / request.index if request.index else out / "index.parquet"
+    scribbles = folder / request.scribbles if request.scribbles else out / "scribbles.parquet"
+    roots = source_roots(config, index.parent / "embedded", folder)
+    table = read_index(index) if request.index else prepare(config, roots, tracked)
+    require_clips(table, config, getattr(config.train, request.stage), scribbles if request.scribbles else None)
+    if not request.index:
+        write_index(table, index)
+    if not request.scribbles:
+        _write_scribbles(labelled_frames(table), roots, config, scribbles, tracked)
+    return index, scribbles, roots
+
+
+def _saved_state(out: Path, digest: str, print_line: Callable[[str], None]) -> SavedState:
+    """The saved state of this run. The states of other runs in the same folder are reported and not changed."""
+    saved = SavedState(out / f"resume-{digest}.pt", digest)
+    for path in sorted({*out.glob("resume-*.pt")} - {saved.path, saved.previous}):
+        print_line(f"{path}: the state of a run with other parameters or data, not used")
+    return saved
 
 
 def _write_scribbles(frames: pa.Table, roots: dict[str, Path], config: Config, path: Path, tracked: Tracked) -> None:

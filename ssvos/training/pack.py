@@ -1,4 +1,4 @@
-"""`ssvos pack`: what one training stage reads, in one small folder, to be trained on another machine."""
+"""`ssvos pack`: the inputs of one training stage in one small folder, for training on another machine."""
 
 import shutil
 from io import StringIO
@@ -13,48 +13,52 @@ from ssvos.data.preparation import Tracked, prepare, source_roots
 from ssvos.files import new_folder, write_bytes, write_text
 from ssvos.training.fit import read_fit_file
 
-_EMBEDDED = "embedded"  # where a fit looks for these clips, beside its index
+_EMBEDDED = "embedded"  # the folder next to the index in which `ssvos fit` looks for rendered clips
 
 
 def pack_from_file(path: Path, out: Path, height: int, quality: int, tracked: Tracked) -> Path:
-    """Pack what the stage of a file of `ssvos fit` reads into the new folder `out`, whole or not at all; returns the
-    YAML file in it, ready for `fit_from_file` wherever the folder is taken.
+    """Write the inputs of a training stage into the new folder `out`, completely or not at all.
 
-    height: rows that no frame has more of; quality: of the frames, as JPEG.
-    Raises FileExistsError for a folder that is there already, and what preparing the data raises.
+    path: the file that `ssvos fit` would read.
+    height: the largest height of a packed frame; higher frames are scaled down.
+    quality: JPEG quality of the frames.
+    tracked: shows progress.
+    returns: the YAML file in `out`, which `fit_from_file` reads; the folder may be moved.
+    Raises FileExistsError if `out` exists, and the errors of reading and preparing the data.
     """
     request, config = read_fit_file(path)
-    places = _places(config)
+    folders = _source_folders(config)
     base = path.parent.absolute()
-    given = request.init_checkpoint or getattr(config.train, request.stage).init_checkpoint
-    start = (base / Path(given).expanduser()).read_bytes() if given else b""
+    init_checkpoint = request.init_checkpoint or getattr(config.train, request.stage).init_checkpoint
+    start = (base / Path(init_checkpoint).expanduser()).read_bytes() if init_checkpoint else b""
     with new_folder(out) as folder:
-        made, listed = folder / "made", base / request.index
-        roots = source_roots(config, listed.parent / _EMBEDDED if request.index else made, base)
-        index = read_index(listed) if request.index else prepare(config, roots, tracked)
-        to = {name: folder / place for name, place in places.items()}
-        pack(index, roots, config.scribbles, folder, to, height, quality, tracked)
-        shutil.rmtree(made, ignore_errors=True)
+        rendered, index_path = folder / "rendered", base / request.index
+        roots = source_roots(config, index_path.parent / _EMBEDDED if request.index else rendered, base)
+        index = read_index(index_path) if request.index else prepare(config, roots, tracked)
+        packed_roots = {name: folder / subfolder for name, subfolder in folders.items()}
+        pack(index, roots, config.scribbles, folder, packed_roots, height, quality, tracked)
+        shutil.rmtree(rendered, ignore_errors=True)
         fit = {"stage": request.stage, "out": "run", "index": "index.parquet", "scribbles": "scribbles.parquet"}
         if start:
             write_bytes(folder / "start.pt", start)
             fit["init_checkpoint"] = "start.pt"
-        write_text(folder / "fit.yaml", _text(config, places, fit))
+        write_text(folder / "fit.yaml", _fit_file(config, folders, fit))
     return out / "fit.yaml"
 
 
-def _places(config: Config) -> dict[str, str]:
-    """Each source's folder in the pack; ValueError where two would share one."""
-    places = {s.name: _EMBEDDED if s.layout == "embedded" else s.name for s in config.data.sources}
-    if len(set(places.values())) < len(places):
-        raise ValueError(f"data.sources: {_EMBEDDED} is the rendered clips' folder in a pack; rename that source")
-    return places
+def _source_folders(config: Config) -> dict[str, str]:
+    """Source name -> its folder in the pack; ValueError if two sources would share a folder."""
+    folders = {s.name: _EMBEDDED if s.layout == "embedded" else s.name for s in config.data.sources}
+    if len(set(folders.values())) < len(folders):
+        raise ValueError(f"data.sources: a pack holds rendered clips in the folder {_EMBEDDED}; rename that source")
+    return folders
 
 
-def _text(config: Config, places: dict[str, str], fit: dict[str, str]) -> str:
+def _fit_file(config: Config, folders: dict[str, str], fit: dict[str, str]) -> str:
+    """The YAML text of the parameters with the packed roots, and of the section `fit`."""
     values = config.model_dump(mode="json")
     for source in values["data"]["sources"]:
-        source["root"] = "" if source["layout"] == "embedded" else places[source["name"]]
+        source["root"] = "" if source["layout"] == "embedded" else folders[source["name"]]
     text = StringIO()
     YAML(typ="safe").dump(values | {"fit": fit}, text)
     return text.getvalue()

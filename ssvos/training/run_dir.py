@@ -1,4 +1,4 @@
-"""What a training stage leaves: checkpoint.pt with the weights chosen, history.csv with a row an epoch."""
+"""The output files of a training stage: checkpoint.pt with the chosen weights, history.csv with a row an epoch."""
 
 import csv
 import io
@@ -7,11 +7,11 @@ from pathlib import Path
 from ssvos.config import Config
 from ssvos.files import write_text
 from ssvos.models.checkpoint import save_checkpoint
-from ssvos.training.trainer import TrainState
+from ssvos.training.train_state import TrainState
 
 
-def write_run(out: Path, progress: TrainState, config: Config, stage: str, variant: str) -> Path:
-    """Write both files, each whole or not at all; returns the checkpoint's path."""
+def write_run(out: Path, train_state: TrainState, config: Config, stage: str, variant: str) -> Path:
+    """Write both files, each atomically; returns the path of the checkpoint."""
     settings = getattr(config.train, stage)
     about = {
         "variant": variant,
@@ -19,15 +19,15 @@ def write_run(out: Path, progress: TrainState, config: Config, stage: str, varia
         "data": config.data.name,
         "height": settings.height,
         "width": settings.width,
-        "epoch": progress.best_epoch,
-        "chosen_by": progress.chosen_by,
-        "holdout_score": progress.best_score,
+        "epoch": train_state.best_epoch,
+        "chosen_by": train_state.chosen_by,
+        "holdout_score": train_state.best_score,
         "loss": config.loss.model_dump(mode="json"),
     }
-    save_checkpoint(out / "checkpoint.pt", progress.best_weights, config.model, about)
+    save_checkpoint(out / "checkpoint.pt", train_state.best_weights, config.model, about)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(progress.history[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(train_state.history[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(progress.history)
+    writer.writerows(train_state.history)
     write_text(out / "history.csv", text.getvalue())
     return out / "checkpoint.pt"

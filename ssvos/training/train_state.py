@@ -1,4 +1,4 @@
-"""How far a training stage has come: what it carries from step to step, and its two latest states on disk."""
+"""The state of a training stage: all that it carries from step to step, and its two latest copies on disk."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from ssvos.files import write_bytes
 from ssvos.models.checkpoint import file_digest
 
 log = logging.getLogger(__name__)
-# what may change between a state and the run that goes on from it
+# parameters that may differ between a saved state and the run that resumes from it
 _NOT_IN_WEIGHTS = dict.fromkeys(("predict", "tune", "tuned_from"), True) | {
     "train": {"stage1": {"save_every"}, "stage2": {"save_every"}}
 }
@@ -27,11 +27,18 @@ _NOT_IN_WEIGHTS = dict.fromkeys(("predict", "tune", "tuned_from"), True) | {
 
 @dataclass
 class TrainState:
-    """What a stage carries from step to step; plain values and tensors, so that it saves and loads safely.
+    """All that a stage carries from step to step: plain values and tensors, which `torch.load` reads with weights_only.
 
-    epoch, step: epochs done, and steps done of the one begun; the clips are a function of (seed, epoch), so that this
-    is the position. sums: of that epoch's loss terms, and their number of batches. skipped: batches left out.
-    random: states of PyTorch's generators.
+    epoch: number of finished epochs.
+    step: number of finished steps of the current epoch. The clips are a function of (seed, epoch), so (epoch, step) is
+        the position in the data.
+    sums: the current epoch's sums of the loss terms, followed by the number of batches in them.
+    skipped: number of skipped batches of the stage.
+    chosen_by: the held-out measure that chooses the checkpoint, `J` or `loss`.
+    best_score, best_epoch, best_weights: of the epoch with the best held-out score.
+    history: one row an epoch.
+    weights, optimizer, average, scaler: state dicts of the network, Adam, the running average and the loss scaler.
+    random: states of PyTorch's random generators, by device type.
     """
 
     epoch: int = 0
@@ -49,28 +56,30 @@ class TrainState:
     scaler: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Tensor] = field(default_factory=dict)
 
-    def place(self) -> str:
-        """Where it stands, for a person."""
+    def position(self) -> str:
+        """The position in the training, in words."""
         return f"epoch {self.epoch + 1}, after {self.step} steps" if self.step else f"the end of epoch {self.epoch}"
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch's row of the history, and the progress from which the run can go on.
+    """The result of one epoch.
 
-    speed: what differs from run to run and is in no history: clips_per_second, data_wait_share (of the time that steps
-    take, spent waiting for clips), peak_memory_gb.
+    row: the epoch's row of the history.
+    speed: figures that differ from run to run, so the history leaves them out: `clips_per_second`, `data_wait_share`
+        (the share of the steps' time spent waiting for clips) and `peak_memory_gb`.
+    train_state: the state from which a run can resume.
     """
 
     row: dict[str, float]
     speed: dict[str, float]
-    progress: TrainState
+    train_state: TrainState
 
     def line(self, label: str, epochs: int) -> str:
-        """What a person reads while it runs."""
+        """The log line of the epoch."""
         row = self.row
-        name = "J" if self.progress.chosen_by == "J" else "score"
-        best = "  best" if self.progress.best_epoch == row["epoch"] else ""
+        name = "J" if self.train_state.chosen_by == "J" else "score"
+        best = "  best" if self.train_state.best_epoch == row["epoch"] else ""
         return (
             f"{label}  epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  "
             f"held-out {name} {row['holdout_score']:.3f}  {self.speed['clips_per_second']:.1f} clips/s{best}"
@@ -78,65 +87,82 @@ class EpochReport:
 
 
 def run_digest(config: Config, stage: str, files: Sequence[Path]) -> str:
-    """12 hex digits over all that decides a stage's weights. files: index, scribbles, the checkpoint to begin with."""
+    """12 hex digits over everything that determines a stage's weights.
+
+    files: the index, the scribbles and, if there is one, the checkpoint that the stage starts from.
+    """
     values = config.model_dump(mode="json", exclude=_NOT_IN_WEIGHTS)
     content = [json.dumps(values, sort_keys=True), stage, *map(file_digest, files)]
     return hashlib.sha256(" ".join(content).encode()).hexdigest()[:12]
 
 
-def to_bytes(progress: TrainState, digest: str) -> bytes:
+def to_bytes(train_state: TrainState, digest: str) -> bytes:
+    """Serialize a state with the digest of its run."""
     buffer = io.BytesIO()
-    torch.save({"digest": digest, "progress": vars(progress)}, buffer)
+    torch.save({"digest": digest, "progress": vars(train_state)}, buffer)
     return buffer.getvalue()
 
 
 def from_bytes(state: bytes) -> tuple[TrainState, str]:
-    """The progress and its run's digest; ValueError for bytes that are no whole state. Nothing in them is run."""
+    """Read what `to_bytes` wrote: the state and the digest of its run. No code in the bytes is run.
+
+    Raises ValueError for bytes that are not a complete state.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(state)) as archive:
-            broken = archive.testzip()  # torch.load itself looks at no checksum
+            broken = archive.testzip()  # torch.load checks no checksum
         if broken:
             raise ValueError(f"{broken} is broken")
         content = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
         return TrainState(**content["progress"]), content["digest"]
-    except Exception as error:  # zipfile and torch raise many kinds for what is cut off, or another program's
+    except Exception as error:  # zipfile and torch raise many types for truncated files and those of other programs
         raise ValueError(type(error).__name__) from error
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The two latest states of one run: at `path`, and the one before it beside it."""
+class SavedState:
+    """The two latest states of one run on disk.
+
+    path: the file of the latest state; the previous one is next to it.
+    digest: `run_digest` of the run.
+    """
 
     path: Path
     digest: str
 
     @property
-    def before(self) -> Path:
+    def previous(self) -> Path:
+        """The file of the previous state."""
         return self.path.with_name(f"{self.path.stem}-before{self.path.suffix}")
 
     def write(self, state: bytes) -> None:
-        """At every moment at least one whole state lies on disk."""
+        """Save a state. At least one complete state is on disk at every moment."""
         if self.path.is_file():
-            os.replace(self.path, self.before)
+            os.replace(self.path, self.previous)
         write_bytes(self.path, state)
 
     def read(self) -> TrainState | None:
-        """The latest whole state; a broken one is told, and removed. ValueError for that of another run."""
-        for path in (self.path, self.before):
+        """The latest complete state, or None. A broken file is logged and removed.
+
+        Raises ValueError for a state of another run.
+        """
+        for path in (self.path, self.previous):
             if not path.is_file():
                 continue
             try:
-                progress, digest = from_bytes(path.read_bytes())
+                train_state, digest = from_bytes(path.read_bytes())
             except ValueError as error:
-                log.warning("%s: no whole state (%s), removed; the one before it is taken if there is one", path, error)
+                log.warning(
+                    "%s: not a complete state (%s), removed; the previous one is used if it exists", path, error
+                )
                 path.unlink()
                 continue
             if digest != self.digest:
                 raise ValueError(f"{path}: the state of a run with other parameters or data; move it away")
-            return progress
+            return train_state
         return None
 
     def remove(self) -> None:
-        """Both, and what a killed process left of one that it was writing."""
-        for path in (self.path, self.before, *self.path.parent.glob(f".{self.path.stem}-*.tmp{self.path.suffix}")):
+        """Delete both states, and the partly written file of a killed process."""
+        for path in (self.path, self.previous, *self.path.parent.glob(f".{self.path.stem}-*.tmp{self.path.suffix}")):
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""One step of training: from a batch of clips to other weights, the same on one device and in every worker of DDP."""
+"""One training step, the same on one device and in every DDP worker."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,50 +13,61 @@ from ssvos.config import Config, LossConfig, StageConfig
 from ssvos.device import require_precision
 from ssvos.losses.joint import JointLoss, joint_loss
 from ssvos.models.network import Network
+from ssvos.models.state import ClipPrediction
 from ssvos.training.distributed import mean_over_ranks, rank, world_size
 from ssvos.training.train_state import TrainState
 
+Forward = Callable[[Tensor, Tensor], ClipPrediction]  # frames and scribble of a batch of clips -> prediction
+
 
 class TrainStep:
-    """A network under training, with its optimizer, its running average if any, and the scale of its loss.
+    """A network in training with its optimizer, its running average (if the stage has one) and its loss scaler.
 
-    say: takes a line for a person. Raises ValueError for a precision that the device has not.
+    warn: called with one line for each warning.
+    Raises ValueError for a precision that the device does not support.
     """
 
     def __init__(
-        self, network: Network, config: Config, stage: StageConfig, device: torch.device, say: Callable[[str], None]
+        self, network: Network, config: Config, stage: StageConfig, device: torch.device, warn: Callable[[str], None]
     ):
         require_precision(stage.precision, device)
-        self.network, self.config, self.stage, self.device, self.say = network.to(device), config, stage, device, say
+        self.network, self.config, self.stage, self.device, self.warn = network.to(device), config, stage, device, warn
         self.optimizer = torch.optim.Adam(_groups(network, stage.weight_decay), lr=stage.learning_rate, fused=True)
-        averaging = get_ema_multi_avg_fn(stage.ema_decay)
+        averaging = get_ema_multi_avg_fn(stage.ema_decay)  # type: ignore[no-untyped-call]  # not annotated in PyTorch
         self.average = AveragedModel(network, multi_avg_fn=averaging) if stage.ema_decay else None
-        # float16 has no room for small gradients: the loss is scaled up before, and they are scaled down after
+        # small gradients underflow in float16: the scaler multiplies the loss and divides the gradients
         self.scaler = torch.amp.GradScaler(device.type, enabled=stage.precision == "float16")
         self.model = _distribute(network)
-        self._forward = torch.compile(self.model) if config.train.compile else self.model
+        self._forward: Forward = torch.compile(self.model) if config.train.compile else self.model
 
     @property
-    def judged(self) -> Network:
-        """The weights that are scored and kept."""
-        return self.average.module if self.average else self.network
+    def evaluated_network(self) -> Network:
+        """The network that is scored and saved: the running average, or without one the trained network."""
+        if self.average is None:
+            return self.network
+        assert isinstance(self.average.module, Network)
+        return self.average.module
 
-    def step(self, batch: dict[str, Tensor], rate: float, share: float) -> Tensor:
-        """Take one step -> the loss terms of this rank's part of the batch, (5,) float64 in the order of JointLoss.
+    def step(self, batch: dict[str, Tensor], learning_rate: float, ramp: float) -> Tensor:
+        """Take one step.
 
-        rate: the learning rate; share: of the regularizer's weight. If the first term comes back not finite, of this
-        rank or (where such batches may be skipped) of any, no step was taken; nor if the gradient's norm is not finite,
-        which then stands in its place: one such step would leave no weight.
+        batch: this rank's part of the global batch, items of ClipDataset, stacked.
+        learning_rate: of this step.
+        ramp: factor of the weights of the regularizer and the proximal loss, in [0, 1].
+        returns: the loss terms of `batch`, (5,) float64 in the order of JointLoss. If the first one is NaN or infinite,
+            no step was taken. This happens if the loss of this rank is NaN or infinite, or (if batches may be skipped)
+            that of any rank. It also happens if the gradient norm is NaN or infinite; the first term is then the norm.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        terms = self._gradients(batch, share) if self._forward is self.model else self._compiled(batch, share)
+            group["lr"] = learning_rate
+        is_compiled = self._forward is not self.model
+        terms = self._compiled_gradients(batch, ramp) if is_compiled else self._gradients(batch, ramp)
         if not torch.isfinite(terms[0]):
             return terms
         if self.stage.grad_clip_norm:
             self.scaler.unscale_(self.optimizer)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.grad_clip_norm)
-            # float16's scale is made for the largest gradients to overflow now and then, and leaves such a step out
+            # the float16 scaler lets the largest gradients overflow at times, and skips these steps itself
             if not self.scaler.is_enabled() and not torch.isfinite(norm):
                 terms[0] = float(norm)
                 return terms
@@ -66,97 +77,112 @@ class TrainStep:
             self.average.update_parameters(self.network)
         return terms
 
-    def _compiled(self, batch: dict[str, Tensor], share: float) -> Tensor:
-        from torch._dynamo.exc import TorchDynamoException  # where PyTorch keeps it; slow to import
+    def _compiled_gradients(self, batch: dict[str, Tensor], ramp: float) -> Tensor:
+        """`_gradients` of the compiled network; if compilation fails, the step and all later ones run without it."""
+        from torch._dynamo.exc import TorchDynamoException  # slow to import
 
         try:
-            return self._gradients(batch, share)
+            return self._gradients(batch, ramp)
         except TorchDynamoException as error:
-            reason = " ".join(str(error).split("\n\n")[0].split())[:200]  # advice follows
+            reason = " ".join(str(error).split("\n\n")[0].split())[:200]  # the later paragraphs are advice
             if rank() == 0:
-                self.say(f"train.compile: {reason}; training goes on without it")
+                self.warn(f"train.compile: {reason}; training continues without compilation")
             self._forward = self.model
-            return self._gradients(batch, share)
+            return self._gradients(batch, ramp)
 
-    def _gradients(self, batch: dict[str, Tensor], share: float) -> Tensor:
-        """Loss terms of a batch, whose gradients are left in the parameters; taken in `accumulate` parts of one size,
-        whose mean is that of the batch because every term is a mean over clips."""
-        self.optimizer.zero_grad(set_to_none=True)  # before the forward pass, which then has their memory
+    def _gradients(self, batch: dict[str, Tensor], ramp: float) -> Tensor:
+        """Compute the gradients of a batch and return its loss terms.
+
+        The batch is split into `accumulate` parts of equal size. Every loss term is a mean over clips, so the mean over
+        the parts is the term of the batch.
+        """
+        self.optimizer.zero_grad(set_to_none=True)  # here, so that the forward pass can use the gradients' memory
         full = self.config.loss
-        proximal = full.proximal.model_copy(update={"weight": share * full.proximal.weight})
-        loss = full.model_copy(update={"weight": share * full.weight, "proximal": proximal})
-        count = self.stage.accumulate
-        parts = [
-            dict(zip(batch, one, strict=True)) for one in zip(*(v.chunk(count) for v in batch.values()), strict=True)
-        ]
+        proximal = full.proximal.model_copy(update={"weight": ramp * full.proximal.weight})
+        loss = full.model_copy(update={"weight": ramp * full.weight, "proximal": proximal})
+        chunks = [value.chunk(self.stage.accumulate) for value in batch.values()]
+        parts = [dict(zip(batch, chunk, strict=True)) for chunk in zip(*chunks, strict=True)]
         terms = torch.zeros(len(JointLoss._fields), dtype=torch.float64)
         for number, part in enumerate(parts, 1):
-            moved = {name: value.to(self.device, non_blocking=True) for name, value in part.items()}
-            is_last = number == len(parts)
-            with nullcontext() if is_last or world_size() == 1 else self.model.no_sync():
-                found = loss_terms(self._forward, moved, loss, self.stage.auxiliary_weight, self.stage.precision)
-                terms += torch.stack([term.detach() for term in found]).double().cpu() / len(parts)
-                if self.config.train.max_skipped_batches:  # one rank must not go on where another does not
+            on_device = {name: value.to(self.device, non_blocking=True) for name, value in part.items()}
+            with self._gradient_sync(is_last=number == len(parts)):
+                losses = loss_terms(self._forward, on_device, loss, self.stage.auxiliary_weight, self.stage.precision)
+                terms += torch.stack([term.detach() for term in losses]).double().cpu() / len(parts)
+                if self.config.train.max_skipped_batches:  # all ranks must skip the same batches
                     terms[0] += 0.0 * mean_over_ranks(terms[0])
                 if not torch.isfinite(terms[0]):
                     break
-                self.scaler.scale(found.total / len(parts)).backward()
+                scaled = self.scaler.scale(losses.total / len(parts))
+                scaled.backward()  # type: ignore[no-untyped-call]  # not annotated in PyTorch
         return terms
 
-    def store(self, progress: TrainState) -> None:
-        """Put into `progress` all from which `load` goes on; the optimizer's state goes on changing afterwards."""
-        progress.weights = copied(self.network)
-        progress.optimizer = self.optimizer.state_dict()
-        progress.average = copied(self.average) if self.average else {}
-        progress.scaler = self.scaler.state_dict()
-        progress.random = {"cpu": torch.get_rng_state()}
+    def _gradient_sync(self, is_last: bool) -> AbstractContextManager[None]:
+        """DDP averages the gradients over the workers once a batch, in the backward pass of its last part."""
+        if isinstance(self.model, DistributedDataParallel) and not is_last:
+            return self.model.no_sync()
+        return nullcontext()
+
+    def store(self, train_state: TrainState) -> None:
+        """Put all that `load` needs into `train_state`. The optimizer's state is shared: the next step changes it."""
+        train_state.weights = copy_weights(self.network)
+        train_state.optimizer = self.optimizer.state_dict()
+        train_state.average = copy_weights(self.average) if self.average else {}
+        train_state.scaler = self.scaler.state_dict()
+        train_state.random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            progress.random["cuda"] = torch.cuda.get_rng_state(self.device)
+            train_state.random["cuda"] = torch.cuda.get_rng_state(self.device)
 
-    def load(self, progress: TrainState) -> None:
-        self.network.load_state_dict(progress.weights)
-        self.optimizer.load_state_dict(progress.optimizer)
+    def load(self, train_state: TrainState) -> None:
+        """Resume from a state that `store` filled."""
+        self.network.load_state_dict(train_state.weights)
+        self.optimizer.load_state_dict(train_state.optimizer)
         if self.average:
-            self.average.load_state_dict(progress.average)
-        if progress.scaler:
-            self.scaler.load_state_dict(progress.scaler)
-        torch.set_rng_state(progress.random["cpu"])
-        if self.device.type == "cuda" and "cuda" in progress.random:
-            torch.cuda.set_rng_state(progress.random["cuda"], self.device)
+            self.average.load_state_dict(train_state.average)
+        if train_state.scaler:
+            self.scaler.load_state_dict(train_state.scaler)
+        torch.set_rng_state(train_state.random["cpu"])
+        if self.device.type == "cuda" and "cuda" in train_state.random:
+            torch.cuda.set_rng_state(train_state.random["cuda"], self.device)
 
 
-def copied(module: nn.Module) -> dict[str, Tensor]:
-    """The weights as they are now, on the CPU."""
+def copy_weights(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of the current weights on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
 def loss_terms(
-    model: nn.Module, batch: dict[str, Tensor], loss: LossConfig, auxiliary_weight: float, precision: str = "float32"
+    forward: Forward, batch: dict[str, Tensor], loss: LossConfig, auxiliary_weight: float, precision: str = "float32"
 ) -> JointLoss:
-    """The network in `precision`, the loss in single precision. batch: items of ClipDataset, stacked."""
+    """The loss terms of a batch. The network runs in `precision`, the loss in float32.
+
+    forward: the network.
+    batch: items of ClipDataset, stacked: frames (B, T, 3, H, W) uint8, target (B, T, H, W), scribble (B, H, W) and
+        regularized (B, R).
+    """
     frames = batch["frames"].float() / 255
     with torch.autocast(frames.device.type, getattr(torch, precision), enabled=precision != "float32"):
-        prediction = model(frames, batch["scribble"])
+        prediction = forward(frames, batch["scribble"])
     return joint_loss(prediction, frames, batch["target"], loss, auxiliary_weight, batch["regularized"])
 
 
 def _groups(network: Network, weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters that learn, with the decay of each group.
+    """The trainable parameters in two groups, with and without weight decay.
 
-    Paper gap: attention begins at gamma = 0, where its other weights have no gradient. Adam brings any gradient to one
-    size, the decay's as well when it stands alone: it would take them to 0 within a few hundred steps, before gamma has
-    moved. So they do not decay.
+    Paper gap: attention starts at gamma = 0, where its other weights have no gradient. Adam normalises every gradient,
+    also that of weight decay alone: it would bring these weights to 0 within a few hundred steps, before gamma has
+    moved. The weights of attention therefore do not decay.
     """
-    decayed, kept = [], []
+    with_decay: list[nn.Parameter] = []
+    without_decay: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            (kept if name.startswith("attention.") else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+            (without_decay if name.startswith("attention.") else with_decay).append(parameter)
+    return [{"params": with_decay, "weight_decay": weight_decay}, {"params": without_decay, "weight_decay": 0.0}]
 
 
 def _distribute(network: Network) -> nn.Module:
     if world_size() == 1:
         return network
-    # with the fine mask as state the coarse classifier is used by the auxiliary loss alone, which may be off
+    # with the fine mask as state only the auxiliary loss, which may be off, uses the coarse classifier
     unused = network.config.state == "fine"
     return DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=unused)

@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it: what it writes, exit statuses, one line for bad input."""
+"""The command line: its output files, exit statuses, and one line for bad input."""
 
 import hashlib
 import inspect
@@ -63,8 +63,8 @@ def clip(tmp_path_factory) -> Path:
 
 
 def segment(clip, out, *more, source="frames", scribble="scribble.png"):
-    where = ("--scribble", clip / scribble, "--checkpoint", clip / "checkpoint.pt", "--out", out)
-    return call("segment", clip / source, *where, *more)
+    options = ("--scribble", clip / scribble, "--checkpoint", clip / "checkpoint.pt", "--out", out)
+    return call("segment", clip / source, *options, *more)
 
 
 def test_version_and_help_of_every_command():
@@ -78,7 +78,7 @@ def test_an_unknown_option_is_a_usage_error():
     assert call("scribble", "--wdth", "5").returncode == 2
 
 
-def test_segment_writes_a_palette_png_a_frame_and_a_playable_overlay(clip, tmp_path):
+def test_segment_writes_a_palette_png_per_frame_and_a_readable_overlay(clip, tmp_path):
     done = segment(clip, tmp_path, "--overlay")
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [*(f"{t:05d}.png" for t in range(4)), "overlay.mp4"]
@@ -87,7 +87,7 @@ def test_segment_writes_a_palette_png_a_frame_and_a_playable_overlay(clip, tmp_p
     assert [frame.shape for frame in read_video(tmp_path / "overlay.mp4")] == [(50, 70, 3)] * 4
 
 
-def test_a_video_file_gives_one_mask_a_frame(clip, tmp_path):
+def test_a_video_file_gives_one_mask_per_frame(clip, tmp_path):
     with VideoWriter(clip / "clip.mp4", rate=12) as writer:
         for path in sorted((clip / "frames").iterdir()):
             writer.write(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB))
@@ -95,7 +95,7 @@ def test_a_video_file_gives_one_mask_a_frame(clip, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{t:05d}.png" for t in range(4)]
 
 
-def test_a_davis_interactive_scribble_begins_at_its_own_frame(clip, tmp_path):
+def test_segmentation_starts_at_the_frame_of_a_davis_interactive_scribble(clip, tmp_path):
     strokes = [
         [],
         [{"path": [[0.2, 0.4], [0.35, 0.4]], "object_id": 1}, {"path": [[0.1, 0.9], [0.9, 0.9]], "object_id": 0}],
@@ -105,42 +105,42 @@ def test_a_davis_interactive_scribble_begins_at_its_own_frame(clip, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{t:05d}.png" for t in range(1, 4)]
 
 
-def test_without_a_checkpoint_segment_takes_the_one_that_comes_along(clip, tmp_path):
-    """The square moves; the network has never been trained on anything like it, or on any real video."""
+def test_without_a_checkpoint_segment_uses_the_bundled_one(clip, tmp_path):
+    """The square moves. The network was trained neither on such videos nor on real ones."""
     done = call("segment", clip / "frames", "--scribble", clip / "scribble.png", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     for t in range(4):
-        mask, true = read_labels(tmp_path / f"{t:05d}.png"), np.zeros((50, 70), bool)
-        true[10:30, 10 + 5 * t : 30 + 5 * t] = True
-        assert ((mask == 1) & true).sum() / ((mask == 1) | true).sum() > 0.5
+        mask, truth = read_labels(tmp_path / f"{t:05d}.png"), np.zeros((50, 70), bool)
+        truth[10:30, 10 + 5 * t : 30 + 5 * t] = True
+        assert ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.5
 
 
-def test_the_defaults_of_segment_are_the_usual_settings():
+def test_the_defaults_of_segment_are_those_of_DEFAULT_PREDICT():
     defaults = {name: one.default for name, one in inspect.signature(cli.segment).parameters.items()}
-    usual = (
+    expected = (
         DEFAULT_PREDICT.foreground_bias,
         DEFAULT_PREDICT.crf_refinement.iterations,
         DEFAULT_PREDICT.color_model.weight,
         DEFAULT_PREDICT.flow.weight,
         DEFAULT_PREDICT.test_time_training.steps,
     )
-    assert tuple(defaults[name] for name in ("foreground_bias", "refine", "colours", "flow", "online")) == usual
+    assert tuple(defaults[name] for name in ("foreground_bias", "refine", "colours", "flow", "online")) == expected
 
 
-def test_the_checkpoint_that_comes_along_is_the_one_of_its_card_and_of_the_row_that_was_judged():
+def test_the_bundled_checkpoint_is_that_of_the_model_card_and_of_the_evaluated_row():
     content = BUNDLED.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     card = (PROJECT / "docs/model-card.md").read_text()
     row = read_yaml(PROJECT / "studies/davis2016/checkpoints.yaml")["rendered"]
     assert f"`{digest}`" in card and row["sha256"] == digest and len(content) < 16e6
-    judged = json.loads((PROJECT / "studies/davis2016/results/rendered.json").read_text())["global"]["J&F-Mean"]
-    assert f"**{100 * judged:.1f}**" in card
+    score = json.loads((PROJECT / "studies/davis2016/results/rendered.json").read_text())["global"]["J&F-Mean"]
+    assert f"**{100 * score:.1f}**" in card
     network, info = load_checkpoint(BUNDLED)
     assert info.size == (row["predict"]["height"], row["predict"]["width"])
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
 
 
-def test_segment_says_what_is_wrong_and_writes_nothing(clip, tmp_path):
+def test_segment_reports_bad_input_and_writes_nothing(clip, tmp_path):
     checkpoint, out = clip / "checkpoint.pt", tmp_path / "out"
     rest = ("--checkpoint", checkpoint, "--out", out)
     fails("no such file", "segment", clip / "nowhere", "--scribble", clip / "scribble.png", *rest)
@@ -149,7 +149,7 @@ def test_segment_says_what_is_wrong_and_writes_nothing(clip, tmp_path):
     fails("no object stroke", "segment", clip / "frames", "--scribble", empty, *rest)
     small = tmp_path / "small.png"
     write_labels(small, np.ones((20, 20), np.uint8))
-    fails("scribble is 20x20, the frames 50x70", "segment", clip / "frames", "--scribble", small, *rest)
+    fails("scribble is 20x20, the frames are 50x70", "segment", clip / "frames", "--scribble", small, *rest)
     bad = tmp_path / "bad.pt"
     bad.write_bytes(b"no checkpoint")
     one = ("segment", clip / "frames", "--scribble", clip / "scribble.png")
@@ -158,7 +158,7 @@ def test_segment_says_what_is_wrong_and_writes_nothing(clip, tmp_path):
     assert not out.exists()
 
 
-def test_scribble_labels_the_object_inside_its_mask_and_keeps_the_seed(tmp_path):
+def test_scribbles_are_inside_the_masks_and_the_same_for_the_same_seed(tmp_path):
     mask = np.zeros((60, 80), np.uint8)
     mask[15:45, 20:60] = 1
     write_labels(tmp_path / "masks/a/00000.png", mask)

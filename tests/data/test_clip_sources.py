@@ -195,7 +195,7 @@ def test_resumed_training_on_rendered_clips_equals_uninterrupted_training(unlimi
     uninterrupted = run(config, unlimited.load())
 
     def stop_after_one(report) -> None:
-        saved["progress"] = report.progress
+        saved["progress"] = report.train_state
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -208,7 +208,8 @@ def test_resumed_training_on_rendered_clips_equals_uninterrupted_training(unlimi
 
 def test_held_out_videos_of_an_excluded_source_are_not_scored(tiny_data):
     """Two data sets have the same videos; one of them has weight 0."""
-    from ssvos.training.trainer import first_network, holdout_score
+    from ssvos.training.holdout import holdout_score
+    from ssvos.training.trainer import first_network
 
     data, config = tiny_data.load(), tiny_data.config
     name = config.data.sources[0].name

@@ -100,7 +100,7 @@ def counted(data: TinyData, *sources: dict, **changes) -> list[tuple[int, int, i
     configs = tuple(SourceConfig(**({"name": "a", "layout": "davis", "root": root} | source)) for source in sources)
     data_config = data.config.data.model_copy(update={"sources": configs} | changes)
     return [
-        tuple(len(part) for part in (counts.train, counts.holdout, counts.judged))
+        tuple(len(part) for part in (counts.train, counts.holdout, counts.val))
         for counts in count_sources(data.config.model_copy(update={"data": data_config}))
     ]
 

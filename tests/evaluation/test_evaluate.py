@@ -1,4 +1,4 @@
-"""`ssvos evaluate` as a user meets it: every case of the oracle through the command, its table, CSV and notes."""
+"""`ssvos evaluate`: every case of the oracle through the command, its table, CSV and notes."""
 
 import csv
 import json
@@ -40,8 +40,8 @@ def close(values) -> object:
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a call of the command left: exit status, what it said, the scores and the frames' rows that it wrote."""
+class Result:
+    """The exit status and output of the command, the scores that it wrote, and its CSV rows."""
 
     status: int
     out: str
@@ -54,23 +54,23 @@ class Done:
 def evaluate(monkeypatch, capfd, tmp_path):
     """Runs the command in this process."""
 
-    def run(*arguments) -> Done:
+    def run(*arguments) -> Result:
         outputs = ("--json", tmp_path / "scores.json", "--frames", tmp_path / "frames.csv")
         monkeypatch.setattr(sys, "argv", ["ssvos", "evaluate", *map(str, (*arguments, *outputs))])
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_info:
             cli.main()
-        said = capfd.readouterr()
-        if left.value.code:
-            return Done(left.value.code, said.out, said.err, None, [])
+        printed = capfd.readouterr()
+        if exit_info.value.code:
+            return Result(exit_info.value.code, printed.out, printed.err, None, [])
         with open(tmp_path / "frames.csv", newline="") as file:
             rows = list(csv.DictReader(file))
-        return Done(0, said.out, said.err, json.loads((tmp_path / "scores.json").read_text()), rows)
+        return Result(0, printed.out, printed.err, json.loads((tmp_path / "scores.json").read_text()), rows)
 
     return run
 
 
 @pytest.mark.parametrize("protocol", ["davis2017", "davis2017-unsupervised"])
-def test_every_official_case_comes_out_of_the_command(protocol, evaluate):
+def test_every_case_has_the_official_scores(protocol, evaluate):
     done = evaluate(*FOLDERS, "--protocol", protocol)
     assert (done.status, done.error) == (0, "")
     key = {"davis2017": "davis2017_semi_supervised"}.get(protocol, "davis2017_unsupervised")
@@ -78,43 +78,43 @@ def test_every_official_case_comes_out_of_the_command(protocol, evaluate):
     for case in CASES:
         for name, official in expected(case)[key]["objects"].items():
             for measure in ("J", "F"):
-                given = {k: official[measure][k] for k in ("mean", "recall", "decay")}
-                assert done.scores["objects"][name][measure] == close(given), name
+                figures = {k: official[measure][k] for k in ("mean", "recall", "decay")}
+                assert done.scores["objects"][name][measure] == close(figures), name
 
 
-def test_the_frames_are_the_official_ones(evaluate):
+def test_the_frames_have_the_official_scores(evaluate):
     rows = evaluate(*FOLDERS).rows
-    found = by_object(rows)
+    scores_of = by_object(rows)
     assert list(rows[0]) == ["sequence", "object", "frame", "J", "F"]
-    assert sum(map(len, found.values())) == len(rows)
+    assert sum(map(len, scores_of.values())) == len(rows)
     for case in CASES:
         official = expected(case)["davis2017_semi_supervised"]
         for name, one in official["objects"].items():
-            values = found.pop(name)
+            values = scores_of.pop(name)
             assert list(values) == official["frames_scored"]
             assert [J for J, _ in values.values()] == close(one["J_per_frame"])
             assert [F for _, F in values.values()] == close(one["F_per_frame"])
-    assert not found
+    assert not scores_of
 
 
 def by_object(rows: list[dict]) -> dict[str, dict[str, list[float]]]:
     """<sequence>_<object> -> frame -> J and F."""
-    found: dict[str, dict[str, list[float]]] = {}
+    scores_of: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        frames = found.setdefault(f"{row['sequence']}_{row['object']}", {})
+        frames = scores_of.setdefault(f"{row['sequence']}_{row['object']}", {})
         frames[row["frame"]] = [float(row["J"]), float(row["F"])]
-    return found
+    return scores_of
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_every_reading_of_youtube_vos_comes_out_of_the_command(convention, evaluate):
+def test_every_convention_of_youtube_vos_has_the_derived_scores(convention, evaluate):
     derived = expected("_ytvos")["results"][convention]
     done = evaluate(*YOUTUBE, "--protocol", "youtube-vos", *METAS, "--convention", convention)
     assert (done.status, done.error) == (0, "")
     assert done.scores["global"] == close(derived["scores"])
-    found = by_object(done.rows)
-    assert set(found) == set(done.scores["objects"]) == set(derived["objects"])
-    for name, values in found.items():
+    scores_of = by_object(done.rows)
+    assert set(scores_of) == set(done.scores["objects"]) == set(derived["objects"])
+    for name, values in scores_of.items():
         video, _, object_id = name.rpartition("_")
         exact = {one["frame"]: one for one in DERIVATION["videos"][video][object_id]["per_frame"]}
         assert list(values) == derived["objects"][name]["frames_scored"]
@@ -122,7 +122,7 @@ def test_every_reading_of_youtube_vos_comes_out_of_the_command(convention, evalu
             assert pair == close([float(Fraction(exact[frame][measure])) for measure in ("J", "F")])
 
 
-def test_the_default_reading_of_youtube_vos_counts_the_frames_after_the_first_one(evaluate):
+def test_the_default_convention_of_youtube_vos_counts_the_frames_after_the_first(evaluate):
     done = evaluate(*YOUTUBE, "--protocol", "youtube-vos", *METAS)
     assert done.scores["global"] == close(expected("_ytvos")["results"]["after_entry"]["scores"])
     meta = json.loads((ORACLE / "ytvos/valid/meta.json").read_text())["videos"]
@@ -132,7 +132,7 @@ def test_the_default_reading_of_youtube_vos_counts_the_frames_after_the_first_on
 
 @pytest.fixture
 def folders(tmp_path) -> tuple[Path, Path]:
-    """Annotations and equal predictions of sequences `a` and `b`: 4 frames of 20 x 30, ids 1 and 2."""
+    """Annotations and identical predictions of sequences `a` and `b`: 4 frames of 20 x 30, ids 1 and 2."""
     mask = np.zeros((20, 30), dtype=np.uint8)
     mask[3:9, 3:12], mask[12:18, 10:25] = 1, 2
     for name in ("gt/a", "gt/b", "pred/a", "pred/b"):
@@ -141,7 +141,7 @@ def folders(tmp_path) -> tuple[Path, Path]:
     return tmp_path / "gt", tmp_path / "pred"
 
 
-def test_the_table_has_a_row_for_each_object_and_one_of_all_in_percent(evaluate):
+def test_the_table_has_a_row_for_each_object_and_one_for_all_in_percent(evaluate):
     done = evaluate(*FOLDERS)
     head, *rows = done.out.splitlines()
     scores = done.scores
@@ -153,11 +153,11 @@ def test_the_table_has_a_row_for_each_object_and_one_of_all_in_percent(evaluate)
         assert line.split() == [name, *(f"{100 * value:.1f}" for value in (both, *values))]
     assert rows[-1].split()[3:] == [f"{100 * value:.1f}" for value in scores["global"].values()]
     assert rows[-1].startswith(f"all {len(scores['objects'])} objects ")
-    # numbers stand below each other
+    # the columns are aligned
     assert len({len(line) for line in (head, *rows)}) == 1
 
 
-def test_the_table_of_youtube_vos_has_a_dash_where_a_split_is_empty():
+def test_the_table_of_youtube_vos_has_a_dash_for_an_empty_split():
     lines = table(
         {
             "global": {"G": None, "J_seen": 0.5, "J_unseen": None, "F_seen": 0.25, "F_unseen": None},
@@ -170,20 +170,20 @@ def test_the_table_of_youtube_vos_has_a_dash_where_a_split_is_empty():
     assert lines[4] == "the one object" + "".join(f"{cell:>10}" for cell in ("-", "50.0", "-", "25.0", "-"))
 
 
-def test_without_outputs_there_is_the_table_alone(folders, monkeypatch, capfd):
+def test_without_output_files_only_the_table_is_printed(folders, monkeypatch, capfd):
     before = sorted(folders[0].parent.rglob("*"))
     monkeypatch.setattr(sys, "argv", ["ssvos", "evaluate", *map(str, folders)])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         cli.main()
-    assert not left.value.code and "100.0" in capfd.readouterr().out
+    assert not exit_info.value.code and "100.0" in capfd.readouterr().out
     assert sorted(folders[0].parent.rglob("*")) == before
 
 
-def test_what_lies_among_the_predictions_and_does_not_count_is_said(folders, evaluate):
+def test_notes_name_files_and_folders_that_are_not_scored(folders, evaluate):
     pred_dir = folders[1]
     (pred_dir / "a/overlay.mp4").touch()
     (pred_dir / "a/.hidden").touch()
-    (pred_dir / "b/00009.png").write_bytes(b"not even a mask: no frame of this name is scored")
+    (pred_dir / "b/00009.png").write_bytes(b"not a mask; no frame of this name is scored")
     done = evaluate(*folders)
     assert done.status == 0 and done.scores["global"]["J&F-Mean"] == 1
     assert done.error == f"note: {pred_dir}/a/overlay.mp4: no mask of a sequence, not scored\n"
@@ -196,7 +196,7 @@ def test_what_lies_among_the_predictions_and_does_not_count_is_said(folders, eva
     ]
 
 
-def test_with_a_list_the_other_predictions_are_no_news_and_neither_are_the_outputs(folders, evaluate, tmp_path):
+def test_no_note_on_unlisted_sequences_and_on_output_files(folders, evaluate, tmp_path):
     gt_dir, pred_dir = folders
     (tmp_path / "list.txt").write_text("b\n")
     done = evaluate(gt_dir, pred_dir, "--split", tmp_path / "list.txt")
@@ -212,7 +212,7 @@ def test_with_a_list_the_other_predictions_are_no_news_and_neither_are_the_outpu
     assert done.stderr == ""
 
 
-def test_a_fault_found_while_scoring_leaves_earlier_outputs_and_is_the_only_line(folders, evaluate, tmp_path):
+def test_a_fault_during_scoring_is_the_only_line_and_keeps_earlier_outputs(folders, evaluate, tmp_path):
     assert evaluate(*folders).status == 0
     before = [(tmp_path / name).read_bytes() for name in ("scores.json", "frames.csv")]
     (folders[1] / "a/overlay.mp4").touch()
@@ -223,7 +223,7 @@ def test_a_fault_found_while_scoring_leaves_earlier_outputs_and_is_the_only_line
     assert [(tmp_path / name).read_bytes() for name in ("scores.json", "frames.csv")] == before
 
 
-def test_a_palette_png_without_its_palette_is_read_by_its_ids(folders, evaluate):
+def test_a_palette_png_without_a_palette_is_read_by_its_ids(folders, evaluate):
     for path in folders[1].rglob("*.png"):
         data = path.read_bytes()
         start = data.index(b"PLTE") - 4
@@ -231,23 +231,23 @@ def test_a_palette_png_without_its_palette_is_read_by_its_ids(folders, evaluate)
     assert evaluate(*folders).scores["global"]["J&F-Mean"] == 1
 
 
-def test_on_a_terminal_a_bar_runs_to_the_last_scored_frame(folders):
-    """The bar's text is on standard error, which must be a terminal for it."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen([*COMMAND, *folders], stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
-        os.close(theirs)
-        shown = b""
-        while chunk := _read(ours):
-            shown += chunk
+def test_a_progress_bar_on_a_terminal_runs_to_the_last_frame(folders):
+    """The bar is printed on standard error if that is a terminal."""
+    terminal, process_end = pty.openpty()
+    with subprocess.Popen([*COMMAND, *folders], stdout=subprocess.PIPE, stderr=process_end, text=True) as process:
+        os.close(process_end)
+        printed = b""
+        while chunk := _read(terminal):
+            printed += chunk
         out = process.stdout.read()
-    os.close(ours)
+    os.close(terminal)
     assert process.returncode == 0 and "all 4 objects" in out
-    assert b"scoring frames" in shown and re.search(rb"\d+%", shown), "the bar knows its total"
-    assert b"100%" in shown
+    assert b"scoring frames" in printed and re.search(rb"\d+%", printed), "the bar has a total"
+    assert b"100%" in printed
 
 
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # its other end was closed
+    except OSError:  # the process has closed its end
         return b""

@@ -1,4 +1,4 @@
-"""`ssvos submit`: the zip that a server takes, and every fault that it would stumble over named before."""
+"""`ssvos submit`: the zip for a benchmark's server, and the faults that it would refuse."""
 
 import hashlib
 import io
@@ -18,24 +18,24 @@ from typer.testing import CliRunner, Result
 from ssvos.cli import app
 
 SIZE = (40, 60)
-# what the PASCAL VOC devkit and DAVIS give 0, 1, 2, 3; and what YouTube-VOS gives 0, 1, 2
-DAVIS_COLOURS = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
-YOUTUBE_COLOURS = [0, 0, 0, 236, 95, 103, 249, 145, 87]
+# colors of 0, 1, 2, 3 in the palette of PASCAL VOC and DAVIS, and of 0, 1, 2 in that of YouTube-VOS
+DAVIS_COLORS = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
+YOUTUBE_COLORS = [0, 0, 0, 236, 95, 103, 249, 145, 87]
 DAVIS = {"bike": 3, "carousel": 4}
 
 
 def labels(*ids: int, shift: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
     mask = np.zeros(size, np.uint8)
-    for place, i in enumerate(ids):
-        mask[5:15, 5 + 15 * place + shift : 15 + 15 * place + shift] = i
+    for k, i in enumerate(ids):
+        mask[5:15, 5 + 15 * k + shift : 15 + 15 * k + shift] = i
     return mask
 
 
-def save(path: Path, mask: np.ndarray, colours: list[int] | None = None, **more) -> None:
-    """Written here, not by the project's own code."""
+def save(path: Path, mask: np.ndarray, colors: list[int] | None = None, **more) -> None:
+    """Write a mask without the project's own code."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(mask)
-    image.putpalette(DAVIS_COLOURS if colours is None else colours)
+    image.putpalette(DAVIS_COLORS if colors is None else colors)
     image.save(path, format="PNG", **more)
 
 
@@ -46,7 +46,7 @@ def photo(path: Path) -> None:
 
 @pytest.fixture
 def davis(tmp_path) -> Path:
-    """The data set: two sequences on the test-dev list, one on another; a mask of the first frames alone."""
+    """The data set: two sequences on the test-dev list and one that is not; masks of the first frames only."""
     root = tmp_path / "DAVIS"
     for sequence, count in {**DAVIS, "unlisted": 2}.items():
         for t in range(count):
@@ -59,7 +59,7 @@ def davis(tmp_path) -> Path:
 
 @pytest.fixture
 def masks(tmp_path) -> Path:
-    """Good predictions for it."""
+    """Predictions for it without a fault."""
     for sequence, count in DAVIS.items():
         for t in range(count):
             save(tmp_path / f"masks/{sequence}/{t:05d}.png", labels(1, 2, shift=t))
@@ -68,12 +68,12 @@ def masks(tmp_path) -> Path:
 
 @pytest.fixture
 def youtube(tmp_path) -> Path:
-    """A `valid` folder: object 5 enters on frame 10, and frame 0 is before the first object."""
+    """A `valid` folder: object 5 enters on frame 10; frame 0 is before the first object."""
     valid = tmp_path / "YouTube-VOS/valid"
     for t in range(0, 25, 5):
         photo(valid / f"JPEGImages/0a49f/{t:05d}.jpg")
-    save(valid / "Annotations/0a49f/00005.png", labels(2), YOUTUBE_COLOURS)
-    save(valid / "Annotations/0a49f/00010.png", labels(0, 5), [*YOUTUBE_COLOURS, *[9] * 9])
+    save(valid / "Annotations/0a49f/00005.png", labels(2), YOUTUBE_COLORS)
+    save(valid / "Annotations/0a49f/00010.png", labels(0, 5), [*YOUTUBE_COLORS, *[9] * 9])
     objects = {
         "2": {"category": "cat", "frames": ["00005", "00010", "00015"]},
         "5": {"category": "dog", "frames": ["00010", "00015", "00020"]},
@@ -92,7 +92,7 @@ def submit(pred: Path, data: Path, benchmark: str = "davis2017-testdev", out: st
 
 
 def faults(pred: Path, data: Path, benchmark: str = "davis2017-testdev") -> list[str]:
-    """The faults of predictions that must be refused, with nothing written."""
+    """The faults of predictions; checks that nothing is written."""
     before = sorted(data.parent.rglob("*"))
     done = submit(pred, data, benchmark)
     assert done.exit_code == 1 and "Traceback" not in done.output
@@ -106,41 +106,41 @@ def faults(pred: Path, data: Path, benchmark: str = "davis2017-testdev") -> list
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:
-    """What a zip holds, every mask with its ids, in order."""
-    found = {}
+    """Name -> mask of a zip, in order."""
+    masks = {}
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         for name in archive.namelist():
             with Image.open(io.BytesIO(archive.read(name))) as image:
                 assert (image.format, image.mode) == ("PNG", "P")
-                assert image.getpalette()[:12] == DAVIS_COLOURS
-                found[name] = np.asarray(image).copy()
-    return found
+                assert image.getpalette()[:12] == DAVIS_COLORS
+                masks[name] = np.asarray(image).copy()
+    return masks
 
 
 def test_a_davis_zip_has_the_sequences_at_its_root_and_the_same_masks(davis, masks):
     done = submit(masks, davis)
     assert done.exit_code == 0, done.output
     out = davis.parent / "out.zip"
-    found = contents(out)
-    assert list(found) == [f"{s}/{t:05d}.png" for s in ("bike", "carousel") for t in range(DAVIS[s])]
-    for name, mask in found.items():
+    zipped = contents(out)
+    assert list(zipped) == [f"{s}/{t:05d}.png" for s in ("bike", "carousel") for t in range(DAVIS[s])]
+    for name, mask in zipped.items():
         assert (mask == np.asarray(Image.open(masks / name))).all()
-    said = done.stdout
-    assert str(out) in said and "2 sequences" in said and "7 frames" in said and f"{out.stat().st_size} bytes" in said
-    assert hashlib.sha256(out.read_bytes()).hexdigest() in said
+    for text in (str(out), "2 sequences", "7 frames", f"{out.stat().st_size} bytes"):
+        assert text in done.stdout
+    assert hashlib.sha256(out.read_bytes()).hexdigest() in done.stdout
 
 
 @pytest.mark.parametrize("folder", [".", ".."])
-def test_a_youtube_vos_zip_has_one_top_folder_and_the_frames_of_its_meta(youtube, tmp_path, folder):
+def test_a_youtube_vos_zip_has_one_top_folder_and_the_frames_of_meta_json(youtube, tmp_path, folder):
     for t in range(0, 25, 5):
-        colours = YOUTUBE_COLOURS if t < 10 else None  # that of the data set, or DAVIS's
-        save(tmp_path / f"masks/0a49f/{t:05d}.png", labels(2, shift=t), colours)
+        colors = YOUTUBE_COLORS if t < 10 else None  # the palette of the data set, or DAVIS's
+        save(tmp_path / f"masks/0a49f/{t:05d}.png", labels(2, shift=t), colors)
     done = submit(tmp_path / "masks", youtube / folder, "youtube-vos")
     assert done.exit_code == 0, done.output
-    found = contents((youtube / folder).parent / "out.zip")
-    assert list(found) == [f"Annotations/0a49f/{t:05d}.png" for t in (5, 10, 15, 20)]
-    for name, mask in found.items():
+    zipped = contents((youtube / folder).parent / "out.zip")
+    assert list(zipped) == [f"Annotations/0a49f/{t:05d}.png" for t in (5, 10, 15, 20)]
+    for name, mask in zipped.items():
         assert (mask == labels(2, shift=int(name[-9:-4]))).all()
     assert "left out: 1 masks" in done.stdout
 
@@ -164,13 +164,13 @@ def test_the_same_masks_give_the_same_bytes(davis, masks):
     assert (davis.parent / "a.zip").read_bytes() != (davis.parent / "c.zip").read_bytes()
 
 
-def test_a_nested_folder_is_named_and_what_lies_in_it_is_checked(davis, masks):
+def test_a_nested_folder_is_named_and_its_masks_are_checked(davis, masks):
     nested = masks.parent / "nested"
     (nested / "results").mkdir(parents=True)
     masks.rename(nested / "results/Annotations")
     (nested / "results/Annotations/bike/00002.png").unlink()
     first, second = faults(nested, davis)
-    assert first.startswith(f"{nested}: the sequences lie deeper, in {nested}/results/Annotations;")
+    assert first.startswith(f"{nested}: the sequences are in {nested}/results/Annotations;")
     assert second.startswith(f"{nested}/results/Annotations/bike/00002.png: missing")
 
 
@@ -178,15 +178,15 @@ def test_a_folder_inside_a_sequence_is_named(davis, masks):
     (masks / "bike").rename(masks / "480p")
     (masks / "bike").mkdir()
     (masks / "480p").rename(masks / "bike/480p")
-    assert faults(masks, davis) == [f"{masks}/bike/480p: is a folder too many; move its masks to {masks}/bike"]
+    assert faults(masks, davis) == [f"{masks}/bike/480p: is an extra folder; move its masks to {masks}/bike"]
 
 
 def test_masks_at_the_root_are_named(davis, masks):
     shutil.copytree(masks / "bike", masks, dirs_exist_ok=True)
     shutil.rmtree(masks / "bike")
-    said = faults(masks, davis)
-    assert [line.split(": ")[0] for line in said[:3]] == [f"{masks}/{t:05d}.png" for t in range(3)]
-    assert said[3:] == [f"{masks}/bike: missing, the benchmark has this sequence; predict it"]
+    lines = faults(masks, davis)
+    assert [line.split(": ")[0] for line in lines[:3]] == [f"{masks}/{t:05d}.png" for t in range(3)]
+    assert lines[3:] == [f"{masks}/bike: missing, the benchmark has this sequence; predict it"]
 
 
 def as_rgb(path: Path) -> None:
@@ -202,7 +202,7 @@ def half(path: Path) -> None:
 
 
 def other_palette(path: Path) -> None:
-    save(path, np.asarray(Image.open(path)), YOUTUBE_COLOURS)
+    save(path, np.asarray(Image.open(path)), YOUTUBE_COLORS)
 
 
 def cut(path: Path) -> None:
@@ -210,45 +210,45 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("damage", "words"),
     [
         (as_rgb, "must be an 8-bit palette or grey PNG, this one is RGB"),
         (as_grey, "is a grey PNG"),
         (other_palette, "its palette is neither"),
         (half, "mask is 20x30, its frame 40x60"),
-        (Path.unlink, "missing, the benchmark wants this frame"),
+        (Path.unlink, "missing, the benchmark requires this frame"),
         (cut, "not a readable image"),
         (lambda path: save(path, labels(1, 3)), "unknown object 3, this sequence has 1, 2"),
-        (lambda path: save(path, labels(1, 255), [*DAVIS_COLOURS, *[0] * 753, 224, 224, 192]), "unknown object 255"),
-        (lambda path: path.rename(path.with_name("3.png")), "missing, the benchmark wants this frame"),
+        (lambda path: save(path, labels(1, 255), [*DAVIS_COLORS, *[0] * 753, 224, 224, 192]), "unknown object 255"),
+        (lambda path: path.rename(path.with_name("3.png")), "missing, the benchmark requires this frame"),
     ],
 )
-def test_a_bad_last_frame_is_named(davis, masks, spoil, words):
+def test_a_fault_of_the_last_mask_is_named(davis, masks, damage, words):
     path = masks / "carousel/00003.png"
-    spoil(path)
-    said = [line for line in faults(masks, davis) if line.startswith(f"{path}: ")]
-    assert len(said) == 1 and words in said[0]
+    damage(path)
+    (line,) = [line for line in faults(masks, davis) if line.startswith(f"{path}: ")]
+    assert words in line
 
 
 @pytest.mark.parametrize(
-    "stray", [".DS_Store", "bike/.DS_Store", "bike/Thumbs.db", "bike/._00000.png", "bike/00009.png"]
+    "name", [".DS_Store", "bike/.DS_Store", "bike/Thumbs.db", "bike/._00000.png", "bike/00009.png"]
 )
-def test_a_stray_file_is_named(davis, masks, stray):
-    (masks / stray).write_bytes(b"x")
-    assert faults(masks, davis) == [f"{masks / stray}: is nothing that the benchmark asks for; remove it"]
+def test_a_file_that_does_not_belong_is_named(davis, masks, name):
+    (masks / name).write_bytes(b"x")
+    assert faults(masks, davis) == [f"{masks / name}: is not part of a submission; remove it"]
 
 
-@pytest.mark.parametrize("stray", ["unlisted", "__MACOSX", "bike/overlay"])
-def test_a_stray_folder_is_named(davis, masks, stray):
-    save(masks / stray / "notes.png", labels(1))
-    assert faults(masks, davis) == [f"{masks / stray}: is nothing that the benchmark asks for; remove it"]
+@pytest.mark.parametrize("name", ["unlisted", "__MACOSX", "bike/overlay"])
+def test_a_folder_that_does_not_belong_is_named(davis, masks, name):
+    save(masks / name / "notes.png", labels(1))
+    assert faults(masks, davis) == [f"{masks / name}: is not part of a submission; remove it"]
 
 
-def test_a_palette_that_is_rounded_otherwise_is_davis_s(davis, masks):
-    for folder, colour in ((davis / "Annotations/480p", 192), (masks, 191)):
-        colours = [*DAVIS_COLOURS, *[0] * 15, colour, 0, 0]
+def test_a_davis_palette_with_another_rounding_is_accepted(davis, masks):
+    for folder, color in ((davis / "Annotations/480p", 192), (masks, 191)):
+        colors = [*DAVIS_COLORS, *[0] * 15, color, 0, 0]
         for path in sorted((folder / "bike").iterdir()):
-            save(path, labels(1, 9), colours)
+            save(path, labels(1, 9), colors)
     assert submit(masks, davis).exit_code == 0
 
 
@@ -280,21 +280,21 @@ def test_a_missing_and_an_empty_sequence_are_one_fault_each(davis, masks):
     assert first.startswith(f"{masks}/bike: missing") and second.startswith(f"{masks}/carousel: holds none of the 4")
 
 
-def test_youtube_vos_knows_an_object_by_its_meta_and_a_frame_by_its_list(youtube, tmp_path):
+def test_the_objects_and_frames_of_youtube_vos_are_those_of_meta_json(youtube, tmp_path):
     for t in (5, 10, 15):
         save(tmp_path / f"masks/0a49f/{t:05d}.png", labels(1 if t == 15 else 2))
     first, second = faults(tmp_path / "masks", youtube, "youtube-vos")
     assert "00015.png: unknown object 1, this sequence has 2, 5" in first and "00020.png: missing" in second
 
 
-def test_what_stood_there_is_kept_when_masks_are_refused(davis, masks):
+def test_an_earlier_zip_is_kept_if_masks_have_faults(davis, masks):
     out = davis.parent / "out.zip"
-    out.write_text("of yesterday")
+    out.write_text("earlier")
     (masks / "bike/00000.png").unlink()
-    assert len(faults(masks, davis)) == 1 and out.read_text() == "of yesterday"
+    assert len(faults(masks, davis)) == 1 and out.read_text() == "earlier"
 
 
-def test_nothing_is_left_when_the_disk_is_full(davis, masks, monkeypatch):
+def test_nothing_is_left_if_the_disk_is_full(davis, masks, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -304,7 +304,7 @@ def test_nothing_is_left_when_the_disk_is_full(davis, masks, monkeypatch):
     assert isinstance(done.exception, OSError) and sorted(davis.parent.rglob("*")) == before
 
 
-def test_a_stranger_meets_one_line_a_fault_and_no_traceback(davis, masks, tmp_path):
+def test_the_command_prints_one_line_per_fault_and_no_traceback(davis, masks, tmp_path):
     def call(*more: str) -> subprocess.CompletedProcess:
         return subprocess.run([sys.executable, "-m", "ssvos.cli", *more], capture_output=True, text=True, timeout=120)
 
@@ -315,6 +315,6 @@ def test_a_stranger_meets_one_line_a_fault_and_no_traceback(davis, masks, tmp_pa
     done = call(*arguments(masks, tmp_path / "out.zip", davis))
     assert done.returncode == 1 and done.stderr.count("\n") == 3 and not done.stdout
     inside = call(*arguments(masks, masks / "out.zip", davis))
-    assert inside.returncode == 1 and f"out.zip: lies in {masks}" in inside.stderr
+    assert inside.returncode == 1 and f"out.zip: is in {masks}" in inside.stderr
     assert inside.stderr.count("\n") == 1 and not list(tmp_path.rglob("*.zip"))
     assert "Example: ssvos submit" in call("submit", "--help").stdout

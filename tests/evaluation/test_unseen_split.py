@@ -1,4 +1,4 @@
-"""`ssvos split`: what may train, what is held out, and that seen and unseen come out as the scorer reads them."""
+"""`ssvos split`: training and held-out videos, and that the scorer finds the same seen and unseen categories."""
 
 import json
 import random
@@ -19,22 +19,22 @@ FRAMES = ["00000", "00005", "00010"]
 
 
 def meta_of(categories_of: dict[str, list[str]]) -> dict:
-    """A meta.json: the objects 1, 2, ... of each video are of these categories."""
+    """The content of a meta.json in which objects 1, 2, ... of each video have these categories."""
     videos = {
-        video: {"objects": {str(k): {"category": c, "frames": FRAMES} for k, c in enumerate(found, 1)}}
-        for video, found in categories_of.items()
+        video: {"objects": {str(k): {"category": c, "frames": FRAMES} for k, c in enumerate(own, 1)}}
+        for video, own in categories_of.items()
     }
     return {"videos": videos}
 
 
 def many(num_videos: int = 200, num_categories: int = 20) -> dict[str, list[str]]:
-    """Videos of one to three of many categories; a person is in most of them."""
+    """Videos with one to three of many categories; most have a person."""
     rng = random.Random(3)
     names = [f"kind-{k:02d}" for k in range(num_categories)]
-    found = {f"{k:05x}": rng.sample(names, rng.choice((1, 1, 2))) for k in range(num_videos)}
-    for video in rng.sample(sorted(found), num_videos * 6 // 10):
-        found[video].append("person")
-    return found
+    categories_of = {f"{k:05x}": rng.sample(names, rng.choice((1, 1, 2))) for k in range(num_videos)}
+    for video in rng.sample(sorted(categories_of), num_videos * 6 // 10):
+        categories_of[video].append("person")
+    return categories_of
 
 
 def write_meta(folder: Path, content: dict) -> Path:
@@ -56,29 +56,29 @@ def categories(meta: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_no_video_is_in_both_lists_and_no_unseen_category_in_training(tmp_path, seed):
-    found = many()
-    done = split(write_meta(tmp_path / "all", meta_of(found)), tmp_path / "out", "--seed", seed)
+def test_no_video_is_in_both_lists_and_no_unseen_category_is_in_training(tmp_path, seed):
+    categories_of = many()
+    done = split(write_meta(tmp_path / "all", meta_of(categories_of)), tmp_path / "out", "--seed", seed)
     assert done.exit_code == 0, done.output
     train, valid = (read_meta(tmp_path / f"out/{name}/meta.json") for name in ("train", "valid"))
-    assert not train.keys() & valid.keys() and train.keys() | valid.keys() == found.keys()
+    assert not train.keys() & valid.keys() and train.keys() | valid.keys() == categories_of.keys()
     for name, videos in (("train", train), ("valid", valid)):
         assert (tmp_path / f"out/{name}.txt").read_text().split() == sorted(videos)
         for video, items in videos.items():
-            assert [item.category for item in items] == found[video] and items[0].frames == frozenset(FRAMES)
-    trained = {c for video in train for c in found[video]}
-    unseen = {c for video in valid for c in found[video]} - trained
-    assert len(unseen) == round(0.29 * 21)  # of 20 kinds and the person, who is in too many videos to be held out
+            assert [item.category for item in items] == categories_of[video] and items[0].frames == frozenset(FRAMES)
+    trained = {c for video in train for c in categories_of[video]}
+    unseen = {c for video in valid for c in categories_of[video]} - trained
+    assert len(unseen) == round(0.29 * 21)  # 20 kinds and the person, which has too many videos to be held out
     assert "person" in trained
-    with_unseen = {video for video in found if set(found[video]) & unseen}
-    assert with_unseen <= valid.keys() and len(with_unseen) <= len(found) / 2  # 0.29 where it can be
-    assert len(valid) - len(with_unseen) == round(0.1 * (len(found) - len(with_unseen)))
+    with_unseen = {video for video in categories_of if set(categories_of[video]) & unseen}
+    assert with_unseen <= valid.keys() and len(with_unseen) <= len(categories_of) / 2  # preferably 0.29
+    assert len(valid) - len(with_unseen) == round(0.1 * (len(categories_of) - len(with_unseen)))
     about = json.loads((tmp_path / "out/split.json").read_text())
     assert set(about["unseen"]) == unseen and set(about["seen"]) == trained
     assert set(about["valid_unseen"]) == with_unseen
 
 
-def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_keys(tmp_path):
+def test_the_same_seed_gives_the_same_bytes_for_any_order_of_keys(tmp_path):
     content = meta_of(many())
     videos = list(content["videos"].items())
     random.Random(0).shuffle(videos)
@@ -90,13 +90,13 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_keys(tmp_path)
     assert files(tmp_path / "a")["train.txt"] != files(tmp_path / "c")["train.txt"]
 
 
-def test_a_category_beside_an_unseen_one_alone_counts_as_unseen(tmp_path):
-    """A paddle is in the kayaks' videos only: to hold out the kayak is to hold out both."""
-    found = {f"k{k}": ["kayak", "paddle"] for k in range(3)} | {f"c{k}": [f"kind{k % 4}"] for k in range(20)}
+def test_a_category_that_occurs_only_with_an_unseen_one_becomes_unseen(tmp_path):
+    """Only videos with a kayak have a paddle, so holding out the kayak holds out both."""
+    categories_of = {f"k{k}": ["kayak", "paddle"] for k in range(3)} | {f"c{k}": [f"kind{k % 4}"] for k in range(20)}
     drawn = set()
     for seed in range(8):
         out = tmp_path / str(seed)
-        done = split(write_meta(tmp_path / "all", meta_of(found)), out, "--unseen-share", 0.34, "--seed", seed)
+        done = split(write_meta(tmp_path / "all", meta_of(categories_of)), out, "--unseen-share", 0.34, "--seed", seed)
         assert done.exit_code == 0, done.output
         trained, held_out = categories(out / "train/meta.json"), categories(out / "valid/meta.json")
         unseen = json.loads((out / "split.json").read_text())["unseen"]
@@ -106,30 +106,30 @@ def test_a_category_beside_an_unseen_one_alone_counts_as_unseen(tmp_path):
     assert "kayak" in drawn
 
 
-def test_every_seen_category_keeps_a_video_to_train_on(tmp_path):
-    found = {f"v{k}": [f"kind{k // 2}"] for k in range(20)}
-    done = split(write_meta(tmp_path / "all", meta_of(found)), tmp_path / "out", "--val-share", 0.9)
+def test_every_seen_category_keeps_a_training_video(tmp_path):
+    categories_of = {f"v{k}": [f"kind{k // 2}"] for k in range(20)}
+    done = split(write_meta(tmp_path / "all", meta_of(categories_of)), tmp_path / "out", "--val-share", 0.9)
     assert done.exit_code == 0, done.output
     about = json.loads((tmp_path / "out/split.json").read_text())
     assert categories(tmp_path / "out/train/meta.json") == set(about["seen"]) and len(about["seen"]) == 7
-    assert len(about["valid_seen"]) == 7  # one of each pair, though nine in ten were asked for
+    assert len(about["valid_seen"]) == 7  # one of each pair, although --val-share is 0.9
 
 
 @pytest.fixture
 def dataset(tmp_path) -> Path:
     """A training set with frames and masks, six videos of three categories."""
-    found = {f"v{k}": [("cat", "dog", "owl")[k // 2]] for k in range(6)}
-    for video in found:
+    categories_of = {f"v{k}": [("cat", "dog", "owl")[k // 2]] for k in range(6)}
+    for video in categories_of:
         for frame in FRAMES:
             mask = np.zeros((40, 60), np.uint8)
             mask[10:20, 10:30] = 1
             write_labels(tmp_path / f"YT/train/Annotations/{video}/{frame}.png", mask)
             image = tmp_path / f"YT/train/JPEGImages/{video}/{frame}.png"
             write_labels(image, mask)
-    return write_meta(tmp_path / "YT/train", meta_of(found))
+    return write_meta(tmp_path / "YT/train", meta_of(categories_of))
 
 
-def test_the_split_is_a_data_set_that_the_loader_and_the_scorer_take(dataset, tmp_path):
+def test_the_split_is_a_data_set_for_the_loader_and_the_scorer(dataset, tmp_path):
     before = files(tmp_path / "YT")
     out = tmp_path / "heldout"
     assert split(dataset, out).exit_code == 0
@@ -148,24 +148,24 @@ def test_the_split_is_a_data_set_that_the_loader_and_the_scorer_take(dataset, tm
     assert all(score["seen"] == (of_video[name] not in unseen) for name, score in scores["objects"].items())
 
 
-def test_a_folder_that_is_there_is_left_alone(dataset, tmp_path):
+def test_an_existing_folder_is_not_changed(dataset, tmp_path):
     (tmp_path / "out").mkdir()
     done = split(dataset, tmp_path / "out")
     assert isinstance(done.exception, FileExistsError) and not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("categories_of", "words"),
     [
         ({"v0": ["cat"], "v1": ["cat"]}, "too few categories, 1; at least 2"),
         ({}, "too few categories, 0"),
-        ({f"v{k}": ["cat", "dog"] for k in range(9)}, "no category leaves half of the videos to train on"),
-        ({"v0": ["cat"], "v1": ["dog"]}, "each video is the last of a seen category"),
-        ({"../v0": ["cat"], "v1": ["dog"]}, "'../v0' is no video"),
+        ({f"v{k}": ["cat", "dog"] for k in range(9)}, "holding out any category leaves less than half of the videos"),
+        ({"v0": ["cat"], "v1": ["dog"]}, "every video is the only one of a seen category"),
+        ({"../v0": ["cat"], "v1": ["dog"]}, "'../v0' is not the name of a video"),
     ],
 )
-def test_too_little_to_split_is_told_in_one_line_and_nothing_is_written(tmp_path, found, words):
-    meta = write_meta(tmp_path / "all", meta_of(found))
+def test_too_few_videos_give_a_one_line_error_and_nothing_is_written(tmp_path, categories_of, words):
+    meta = write_meta(tmp_path / "all", meta_of(categories_of))
     done = split(meta, tmp_path / "out")
     assert isinstance(done.exception, ValueError) and words in str(done.exception)
     assert str(done.exception).startswith(f"{meta}: ") and "\n" not in str(done.exception)
@@ -174,12 +174,13 @@ def test_too_little_to_split_is_told_in_one_line_and_nothing_is_written(tmp_path
 
 @pytest.mark.parametrize("option", ["--unseen-share", "--val-share"])
 @pytest.mark.parametrize("share", ["0", "1", "-0.2", "nan"])
-def test_a_share_that_is_none_is_refused(tmp_path, option, share):
+def test_a_share_outside_0_to_1_is_refused(tmp_path, option, share):
     done = split(write_meta(tmp_path / "all", meta_of(many())), tmp_path / "out", option, share)
-    assert isinstance(done.exception, ValueError) and str(done.exception).startswith(f"{option} {share}: is no share")
+    assert isinstance(done.exception, ValueError)
+    assert str(done.exception).startswith(f"{option} {share}: is not a share")
 
 
-def test_a_failure_half_way_leaves_nothing(dataset, tmp_path, monkeypatch):
+def test_nothing_is_left_after_a_failure(dataset, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""Colours of a video's own first frame: against loops from the equations, and what they are for."""
+"""The color model against loops written from its equations, and its effect on masks."""
 
 import math
 from itertools import product
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ssvos.config import ColorModelConfig, CrfRefinementConfig
-from ssvos.inference.color_model import ColorModel, colour_cells
+from ssvos.inference.color_model import ColorModel, color_bins
 from ssvos.inference.crf_refinement import CrfRefiner
 
 HEIGHT, WIDTH, BINS = 12, 16, 4
@@ -33,62 +33,62 @@ def random_image(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
-def test_bins_of_black_white_and_a_grey_worked_by_hand():
-    """CIELAB in 8 bits: L times 255 / 100, a and b plus 128."""
+def test_color_bins_of_black_white_and_grey_computed_by_hand():
+    """8-bit CIELAB stores L times 255 / 100, and a and b plus 128."""
     image = np.array([[[0, 0, 0], [255, 255, 255], [110, 110, 110]]], np.uint8)  # L = 0, 100, 46.4
-    assert colour_cells(image, 16).tolist() == [[(0 * 16 + 8) * 16 + 8, (15 * 16 + 8) * 16 + 8, (7 * 16 + 8) * 16 + 8]]
+    assert color_bins(image, 16).tolist() == [[(0 * 16 + 8) * 16 + 8, (15 * 16 + 8) * 16 + 8, (7 * 16 + 8) * 16 + 8]]
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_evidence_equals_a_slow_loop(classes):
+def test_the_evidence_equals_a_slow_loop(classes):
     config = ColorModelConfig(weight=0.7, bins=BINS, limit=2.0)
     image, probs = painted(RED, BLUE), soft_masks(classes)
     probs[:, :, :9] = torch.eye(classes)[1][:, None, None]
-    cells = colour_cells(image, BINS)
+    pixel_bins = color_bins(image, BINS)
     model = ColorModel(config)
-    model.learn(cells, probs, 1)
+    model.learn(pixel_bins, probs, 1)
 
     weights = [math.exp(-0.5 * (step / 0.8) ** 2) for step in range(-3, 4)]
-    weights = [one / sum(weights) for one in weights]
+    weights = [weight / sum(weights) for weight in weights]
     bins = list(product(range(BINS), repeat=3))
     logs = np.empty((classes, BINS**3))
     for c in range(classes):
         counts = dict.fromkeys(bins, 0.0)
         for y, x in product(range(HEIGHT), range(WIDTH)):
-            cell = int(cells[y, x])
-            counts[cell // BINS**2, cell // BINS % BINS, cell % BINS] += float(probs[c, y, x])
+            number = int(pixel_bins[y, x])
+            counts[number // BINS**2, number // BINS % BINS, number % BINS] += float(probs[c, y, x])
         smooth = dict.fromkeys(bins, 0.0)
-        for at, other in product(bins, bins):
-            steps = [a - b for a, b in zip(at, other, strict=True)]
+        for target, source in product(bins, bins):
+            steps = [a - b for a, b in zip(target, source, strict=True)]
             if max(map(abs, steps)) <= 3:
-                smooth[at] += counts[other] * math.prod(weights[step + 3] for step in steps)
+                smooth[target] += counts[source] * math.prod(weights[step + 3] for step in steps)
         total = sum(smooth.values())
-        logs[c] = [math.log(smooth[one] / total + 1e-5) for one in bins]
+        logs[c] = [math.log(smooth[number] / total + 1e-5) for number in bins]
     expected = 0.7 * np.maximum(logs - logs.max(axis=0), -2.0)
     assert (expected < -0.7 * 1.9).any()
-    np.testing.assert_allclose(model.evidence(cells).numpy(), expected[:, cells.numpy()], atol=1e-4)
+    np.testing.assert_allclose(model.evidence(pixel_bins).numpy(), expected[:, pixel_bins.numpy()], atol=1e-4)
 
 
-def test_a_frame_on_which_objects_begin_leaves_the_earlier_ones_as_they_were():
+def test_learning_new_objects_does_not_change_the_histograms_of_the_known_ones():
     model = ColorModel(ColorModelConfig(weight=1.0, bins=BINS))
-    first, second = (colour_cells(random_image(seed), BINS) for seed in (0, 1))
+    first, second = (color_bins(random_image(seed), BINS) for seed in (0, 1))
     model.learn(first, soft_masks(2), 1)
-    early = model._histograms.clone()
+    before = model._histograms.clone()
     model.learn(second, soft_masks(3, seed=1), 2)
-    alone = ColorModel(ColorModelConfig(weight=1.0, bins=BINS))
-    alone.learn(second, soft_masks(3, seed=1), 1)
-    torch.testing.assert_close(model._histograms, torch.stack([alone._histograms[0], early[1], alone._histograms[2]]))
+    new = ColorModel(ColorModelConfig(weight=1.0, bins=BINS))
+    new.learn(second, soft_masks(3, seed=1), 1)
+    torch.testing.assert_close(model._histograms, torch.stack([new._histograms[0], before[1], new._histograms[2]]))
 
 
-def test_colours_that_say_nothing_leave_the_refinement_alone():
-    """With a limit near 0 the masks are those without colours, with a usual one they are others."""
+def test_a_color_model_with_a_limit_near_0_does_not_change_the_masks():
+    """With the usual limit they differ."""
     refinement, probs, image = CrfRefinementConfig(iterations=2, weight=3.0), soft_masks(2), painted(RED, BLUE)
-    plain, mute, loud = (
-        CrfRefiner(refinement, colour)(probs, image, as_frame(image), strokes_on(1, 0))
-        for colour in (ColorModelConfig(), ColorModelConfig(weight=1.0, limit=1e-6), ColorModelConfig(weight=1.0))
+    plain, limited, usual = (
+        CrfRefiner(refinement, color)(probs, image, as_frame(image), strokes_on(1, 0))
+        for color in (ColorModelConfig(), ColorModelConfig(weight=1.0, limit=1e-6), ColorModelConfig(weight=1.0))
     )
-    torch.testing.assert_close(mute, plain, atol=1e-5, rtol=1e-5)
-    assert (loud - plain).abs().max() > 0.1
+    torch.testing.assert_close(limited, plain, atol=1e-5, rtol=1e-5)
+    assert (usual - plain).abs().max() > 0.1
 
 
 def strokes_on(label_left: int, label_right: int) -> torch.Tensor:
@@ -98,30 +98,30 @@ def strokes_on(label_left: int, label_right: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("iterations", [0, 3])
-def test_colours_of_the_first_frame_decide_where_the_network_does_not(iterations):
-    """An undecided network: strokes on the first frame tell which colour is whose, there and when the object is
-    elsewhere; a colour that was not there says nothing."""
-    refined = CrfRefiner(CrfRefinementConfig(iterations=iterations), ColorModelConfig(weight=1.0, rounds=8))
+def test_the_colors_of_the_first_frame_decide_if_the_network_is_undecided(iterations):
+    """The strokes on the first frame assign the colors to the classes, on this frame and on one where the object has
+    moved. A color that the first frame lacks decides nothing."""
+    refiner = CrfRefiner(CrfRefinementConfig(iterations=iterations), ColorModelConfig(weight=1.0, rounds=8))
     undecided = torch.full((2, HEIGHT, WIDTH), 0.5)
-    first, moved, strange = painted(RED, BLUE), painted(BLUE, RED, edge=5), painted(GREEN, GREEN)
-    found = refined(undecided, first, as_frame(first), strokes_on(1, 0))
-    assert (found[1, :, :9] > 0.8).all() and (found[1, :, 9:] < 0.2).all()
-    found = refined(undecided, moved, as_frame(moved))
-    assert (found[1, :, :5] < 0.2).all() and (found[1, :, 5:] > 0.8).all()
-    found = refined(undecided, strange, as_frame(strange))
-    torch.testing.assert_close(found, undecided)
+    first, moved, unseen = painted(RED, BLUE), painted(BLUE, RED, edge=5), painted(GREEN, GREEN)
+    probs = refiner(undecided, first, as_frame(first), strokes_on(1, 0))
+    assert (probs[1, :, :9] > 0.8).all() and (probs[1, :, 9:] < 0.2).all()
+    probs = refiner(undecided, moved, as_frame(moved))
+    assert (probs[1, :, :5] < 0.2).all() and (probs[1, :, 5:] > 0.8).all()
+    probs = refiner(undecided, unseen, as_frame(unseen))
+    torch.testing.assert_close(probs, undecided)
 
 
-def test_exchanged_objects_come_back_exchanged():
+def test_exchanging_objects_exchanges_their_masks():
     image = painted(RED, BLUE)
     image[:4] = GREEN
     probs, settings = soft_masks(3), (CrfRefinementConfig(iterations=2), ColorModelConfig(weight=1.0))
     strokes = strokes_on(1, 2)
-    plain, other = CrfRefiner(*settings), CrfRefiner(*settings)
-    changed = torch.where(strokes == 255, strokes, 3 - strokes)
+    refiner, refiner_of_exchanged = CrfRefiner(*settings), CrfRefiner(*settings)
+    exchanged_strokes = torch.where(strokes == 255, strokes, 3 - strokes)
     for seed in (1, 2):
         probs, image = soft_masks(3, seed), image if seed == 1 else np.roll(image, 3, axis=1)
-        given = (strokes, changed) if seed == 1 else (None, None)
-        found = plain(probs, image, as_frame(image), given[0])
-        exchanged = other(probs[[0, 2, 1]], image, as_frame(image), given[1])
-        torch.testing.assert_close(exchanged, found[[0, 2, 1]], atol=1e-5, rtol=1e-4)
+        first, second = (strokes, exchanged_strokes) if seed == 1 else (None, None)
+        refined = refiner(probs, image, as_frame(image), first)
+        exchanged = refiner_of_exchanged(probs[[0, 2, 1]], image, as_frame(image), second)
+        torch.testing.assert_close(exchanged, refined[[0, 2, 1]], atol=1e-5, rtol=1e-4)

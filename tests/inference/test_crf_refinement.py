@@ -1,4 +1,4 @@
-"""Mean-field refinement: against a loop from the equation, and what it is for."""
+"""CRF refinement against a loop written from the equation, and its effect on masks."""
 
 import math
 
@@ -13,12 +13,12 @@ HEIGHT, WIDTH, EDGE = 12, 16, 9
 
 
 def refine(probs: torch.Tensor, frame: torch.Tensor, config: CrfRefinementConfig) -> torch.Tensor:
-    """Without colours the image itself is not looked at."""
+    """Refine without a color model, which alone uses the image."""
     return CrfRefiner(config, ColorModelConfig())(probs, np.empty(0), frame)
 
 
-def two_colours() -> torch.Tensor:
-    """(1, 3, 12, 16): red to the left of column 9, blue from there on, with a little noise."""
+def two_color_frame() -> torch.Tensor:
+    """(1, 3, 12, 16): red left of column 9, blue from there on, with noise."""
     generator = torch.Generator().manual_seed(0)
     frame = torch.zeros(1, 3, HEIGHT, WIDTH)
     frame[:, 0, :, :EDGE], frame[:, 2, :, EDGE:] = 0.8, 0.8
@@ -26,7 +26,7 @@ def two_colours() -> torch.Tensor:
 
 
 def soft_masks(classes: int) -> torch.Tensor:
-    """Noise, with a little more of class 1 on the red side and of the last class on the blue one."""
+    """Noise with a bias towards class 1 on the red side and towards the last class on the blue side."""
     logits = 2 * torch.rand(classes, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
     logits[1, :, :EDGE] += 0.8
     logits[-1, :, EDGE:] += 0.4
@@ -34,12 +34,12 @@ def soft_masks(classes: int) -> torch.Tensor:
 
 
 def refined_by_loop(probs: np.ndarray, frame: np.ndarray, config: CrfRefinementConfig) -> np.ndarray:
-    """Straight from the equation: every pixel beside every other one."""
+    """The equation as a loop over all pairs of pixels."""
     height, width = frame.shape[1:]
     points = [(y, x) for y in range(height) for x in range(width)]
-    found = probs.copy()
+    refined = probs.copy()
     for _ in range(config.iterations):
-        last = found.copy()
+        last = refined.copy()
         for y, x in points:
             total, message = 0.0, np.zeros(len(probs))
             for v, u in points:
@@ -48,35 +48,35 @@ def refined_by_loop(probs: np.ndarray, frame: np.ndarray, config: CrfRefinementC
                 affinity = math.exp(-distance / 2)
                 total, message = total + affinity, message + affinity * last[:, v, u]
             weights = probs[:, y, x] * np.exp(config.weight * message / total)
-            found[:, y, x] = weights / weights.sum()
-    return found
+            refined[:, y, x] = weights / weights.sum()
+    return refined
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_it_is_the_mean_field_update_of_the_dense_crf(classes):
+def test_refinement_is_the_mean_field_update_of_the_dense_crf(classes):
     config = CrfRefinementConfig(iterations=2, weight=3.0, sigma_xy=0.4, sigma_rgb=40.0)
-    frame, probs = two_colours(), soft_masks(classes)
+    frame, probs = two_color_frame(), soft_masks(classes)
     expected = refined_by_loop(probs.numpy().astype(float), frame[0].numpy().astype(float), config)
-    found = refine(probs, frame, config).numpy()
+    refined = refine(probs, frame, config).numpy()
     assert np.abs(expected - probs.numpy()).max() > 0.2
-    np.testing.assert_allclose(found, expected, atol=0.02)
-    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_allclose(refined, expected, atol=0.02)
+    np.testing.assert_allclose(refined.sum(axis=0), 1, atol=1e-5)
 
 
-def test_a_mask_that_leaks_over_an_edge_is_brought_back_to_it():
-    """The network's mask ends two columns too far; what the colours say is the edge."""
+def test_a_mask_that_extends_over_an_edge_is_moved_back_to_it():
+    """The network's mask ends two columns beyond the edge of the colors."""
     foreground = torch.full((HEIGHT, WIDTH), 0.1)
     foreground[:, : EDGE + 2] = 0.7
-    probs = refine(torch.stack([1 - foreground, foreground]), two_colours(), CrfRefinementConfig(iterations=5))
+    probs = refine(torch.stack([1 - foreground, foreground]), two_color_frame(), CrfRefinementConfig(iterations=5))
     assert (probs[1] > 0.5).sum(dim=1).tolist() == [EDGE] * HEIGHT
 
 
-def test_no_rounds_change_nothing():
+def test_refinement_without_iterations_changes_nothing():
     probs = soft_masks(2)
-    assert refine(probs, two_colours(), CrfRefinementConfig()) is probs
+    assert refine(probs, two_color_frame(), CrfRefinementConfig()) is probs
 
 
-def test_exchanged_objects_come_back_exchanged():
+def test_exchanging_objects_exchanges_their_masks():
     config, probs = CrfRefinementConfig(iterations=3), soft_masks(3)
-    found, exchanged = (refine(p, two_colours(), config) for p in (probs, probs[[0, 2, 1]]))
-    torch.testing.assert_close(exchanged, found[[0, 2, 1]])
+    refined, exchanged = (refine(p, two_color_frame(), config) for p in (probs, probs[[0, 2, 1]]))
+    torch.testing.assert_close(exchanged, refined[[0, 2, 1]])

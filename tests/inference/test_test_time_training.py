@@ -1,4 +1,4 @@
-"""Online learning from a first scribble: what it learns, what it leaves alone."""
+"""Test-time training on the first scribble: its effect on loss and masks, and what it does not change."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ from ssvos.losses.joint import joint_loss
 
 SIZE = HEIGHT, WIDTH = 48, 64
 LOSS = LossConfig(sigma_xy=20.0)
-ONLINE = TestTimeTrainingConfig(steps=6, learning_rate=3e-3)
+TRAINING = TestTimeTrainingConfig(steps=6, learning_rate=3e-3)
 
 
 def first_frame() -> tuple[np.ndarray, np.ndarray]:
-    """A red and a green square on grey, and strokes on them."""
+    """A red and a green square on grey, with strokes on them."""
     rng = np.random.default_rng(0)
     frame = np.full((*SIZE, 3), 120, np.uint8)
     frame[8:28, 6:26], frame[20:42, 36:58] = (200, 30, 30), (30, 180, 40)
@@ -36,51 +36,51 @@ def loss_on_first(network, frame: np.ndarray, scribble: np.ndarray) -> float:
         return float(joint_loss(prediction, frames, strokes[:, None].expand(-1, 2, -1, -1), LOSS, 0.0).total)
 
 
-def test_it_lowers_the_loss_of_the_first_frame_and_leaves_the_network_as_it_was():
+def test_it_lowers_the_loss_of_the_first_frame_and_does_not_change_the_network():
     network = make_network().eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     frame, scribble = first_frame()
-    learnt = train_at_test_time(network, frame, scribble, ONLINE, LOSS)
-    assert loss_on_first(learnt, frame, scribble) < 0.9 * loss_on_first(network, frame, scribble)
-    assert not learnt.training
+    trained = train_at_test_time(network, frame, scribble, TRAINING, LOSS)
+    assert loss_on_first(trained, frame, scribble) < 0.9 * loss_on_first(network, frame, scribble)
+    assert not trained.training
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
 def test_the_same_scribble_gives_the_same_weights():
-    network, given = make_network(), first_frame()
-    once, again = (train_at_test_time(network, *given, ONLINE, LOSS).state_dict() for _ in range(2))
+    network, first = make_network(), first_frame()
+    once, again = (train_at_test_time(network, *first, TRAINING, LOSS).state_dict() for _ in range(2))
     assert all(torch.equal(value, again[name]) for name, value in once.items())
 
 
-def test_a_segmenter_learns_once_on_the_first_scribble_that_has_an_object():
+def test_a_segmenter_trains_once_on_the_first_scribble_with_an_object():
     network, (frame, scribble) = make_network(), first_frame()
-    settings = PredictConfig(test_time_training=ONLINE)
+    settings = PredictConfig(test_time_training=TRAINING)
     early, late = (np.where(np.isin(scribble, (0, i)), scribble, 255).astype(np.uint8) for i in (1, 2))
     segmenter = VideoSegmenter(network, config=settings, loss=LOSS)
     segmenter(frame, np.full(SIZE, 255, np.uint8))
     assert segmenter.network is network
     segmenter(frame, early)
-    learnt = segmenter.network
-    assert learnt is not network
+    trained = segmenter.network
+    assert trained is not network
     segmenter(frame, late)
-    assert segmenter.network is learnt
-    expected = train_at_test_time(network, frame, early, ONLINE, LOSS).state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in learnt.state_dict().items())
+    assert segmenter.network is trained
+    expected = train_at_test_time(network, frame, early, TRAINING, LOSS).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in trained.state_dict().items())
 
 
-def test_what_it_learns_changes_the_masks():
+def test_training_changes_the_masks():
     network, (frame, scribble) = make_network(), first_frame()
     masks = [
-        list(segment(network, [frame] * 2, {0: scribble}, None, PredictConfig(test_time_training=o), LOSS))
-        for o in (TestTimeTrainingConfig(), ONLINE)
+        list(segment(network, [frame] * 2, {0: scribble}, None, PredictConfig(test_time_training=config), LOSS))
+        for config in (TestTimeTrainingConfig(), TRAINING)
     ]
     assert not np.array_equal(*masks)
 
 
-def test_a_loss_that_is_not_finite_says_what_to_lower():
-    network, given = make_network(), first_frame()
+def test_the_error_of_a_NaN_loss_names_the_learning_rate():
+    network, first = make_network(), first_frame()
     with torch.no_grad():
         next(network.upsampling.parameters()).fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"predict\.test_time_training: .* lower its learning_rate"):
-        train_at_test_time(network, *given, ONLINE, LOSS)
+        train_at_test_time(network, *first, TRAINING, LOSS)

@@ -1,4 +1,4 @@
-"""The DAVIS protocols, against every case of the official packages' values and worked examples."""
+"""The DAVIS protocols against all cases of the official packages and examples computed by hand."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def write_sequence(folder: Path, masks: np.ndarray) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("case", CASES)
-def test_case_scores_as_officially(case, protocol):
+def test_every_case_has_the_official_scores(case, protocol):
     official = expected(case)[protocol]
     result = PROTOCOLS[protocol](GT, PRED, [case])
     assert list(result) == ["global", "objects"]
@@ -60,7 +60,7 @@ def test_case_scores_as_officially(case, protocol):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_frame_scores_as_officially(case):
+def test_every_frame_has_the_official_scores(case):
     official = expected(case)["davis2017_semi_supervised"]
     scores = score_sequence(GT / case, PRED / case)
     assert list(scores.frames) == official["frames_scored"]
@@ -72,7 +72,7 @@ def test_every_frame_scores_as_officially(case):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("subset", ["all_cases", "cases_where_packages_agree"])
-def test_objects_of_all_sequences_count_the_same(subset, protocol):
+def test_objects_of_all_sequences_have_equal_weight(subset, protocol):
     official = expected("_global")[subset]
     assert PROTOCOLS[protocol](GT, PRED, official["cases"])["global"] == close(official[protocol])
 
@@ -83,7 +83,7 @@ def test_without_a_list_all_sequences_are_scored():
     assert len(result["objects"]) == expected("_global")["all_cases"]["n_objects_davis2017"]
 
 
-def test_sequence_scores_sum_up_to_the_evaluation():
+def test_the_summary_of_sequence_scores_equals_the_evaluation():
     scores = {case: score_sequence(GT / case, PRED / case) for case in CASES[:3]}
     assert summarize(scores) == evaluate_davis2017(GT, PRED, CASES[:3])
 
@@ -95,7 +95,7 @@ def test_mean_recall_and_decay_are_the_official_ones(row):
 
 
 @pytest.mark.parametrize("row", PRIMITIVES["decay_bins"], ids=lambda row: f"{row['n']}_frames")
-def test_decay_compares_the_official_bins(row):
+def test_decay_compares_the_official_quarters(row):
     values = np.random.default_rng(row["n"]).random(row["n"])
     (a, b), (c, d) = row["first_bin_inclusive"], row["last_bin_inclusive"]
     decay = sum(values[a : b + 1]) / (b + 1 - a) - sum(values[c : d + 1]) / (d + 1 - c)
@@ -103,12 +103,12 @@ def test_decay_compares_the_official_bins(row):
 
 
 @pytest.mark.parametrize("row", PRIMITIVES["long_sequence_quirk"]["rows"], ids=lambda row: f"{row['n']}_frames")
-def test_decay_holds_beyond_255_frames(row):
+def test_decay_is_right_beyond_255_frames(row):
     assert statistics(np.linspace(1, 0, row["n"]))["decay"] == close(row["decay_with_integer_indices"])
 
 
-def test_a_video_of_more_than_255_frames_has_the_decay_of_its_quarters(tmp_path):
-    """J falls from 1 to 0 in equal steps: an object of 262 pixels in a row, of which frame t lacks the first t."""
+def test_decay_of_a_video_of_more_than_255_frames(tmp_path):
+    """J falls from 1 to 0 in equal steps: the object is a row of 262 pixels, and frame t lacks the first t."""
     masks = np.zeros((264, 3, 270))
     masks[:, 1, 4:266] = 1
     write_sequence(tmp_path / "gt/a", masks)
@@ -116,21 +116,21 @@ def test_a_video_of_more_than_255_frames_has_the_decay_of_its_quarters(tmp_path)
         masks[t, 1, 4 : 4 + t - 1] = 0
     write_sequence(tmp_path / "pred/a", masks)
     J = evaluate_davis2017(tmp_path / "gt", tmp_path / "pred")["objects"]["a_1"]["J"]
-    # 262 scored frames with J = 1 - t/262; the quarters' edges are 0, 65, 131, 196 and 261
+    # 262 scored frames with J = 1 - t/262; the edges of the quarters are 0, 65, 131, 196 and 261
     first, last = ([1 - t / 262 for t in quarter] for quarter in (range(66), range(196, 262)))
     assert J["decay"] == close(sum(first) / 66 - sum(last) / 66)
 
 
-def test_presence_tells_where_the_annotation_shows_the_object():
+def test_presence_is_whether_the_annotation_shows_the_object():
     scores = score_sequence(GT / "c06_disappear_reappear", PRED / "c06_disappear_reappear")
     for t, frame in enumerate(scores.frames):
         with Image.open(GT / "c06_disappear_reappear" / f"{frame}.png") as image:
-            shown = set(image.get_flattened_data())
-        assert scores.present[:, t].tolist() == [object_id in shown for object_id in scores.object_ids]
+            ids = set(image.get_flattened_data())
+        assert scores.present[:, t].tolist() == [object_id in ids for object_id in scores.object_ids]
     assert not scores.present.all()
 
 
-def test_first_and_last_frame_do_not_count(tmp_path):
+def test_the_first_and_last_frame_do_not_count(tmp_path):
     masks = np.zeros((4, 20, 30))
     masks[:, 5:15, 5:15] = 1
     write_sequence(tmp_path / "gt/a", masks)
@@ -141,7 +141,7 @@ def test_first_and_last_frame_do_not_count(tmp_path):
     assert unsupervised["global"]["J&F-Mean"] == 0.5
 
 
-def test_unsupervised_scores_do_not_depend_on_the_proposals_numbers(tmp_path):
+def test_unsupervised_scores_do_not_depend_on_the_ids_of_the_proposals(tmp_path):
     case = "c06_disappear_reappear"
     renumber = np.zeros(256, dtype=np.uint8)
     renumber[[1, 2, 3]] = 7, 20, 2
@@ -152,7 +152,7 @@ def test_unsupervised_scores_do_not_depend_on_the_proposals_numbers(tmp_path):
     assert renumbered == close(evaluate_davis2017_unsupervised(GT, PRED, [case])["global"])
 
 
-def test_davis2016_merges_all_objects_and_takes_255_for_background(tmp_path):
+def test_davis2016_merges_all_objects_and_treats_255_as_background(tmp_path):
     gt, pred = np.zeros((2, 5, 20, 30))
     gt[:, 5:15, 5:10], gt[:, 5:15, 10:15], gt[:, 5:15, 15:20] = 1, 2, 255
     pred[:, 5:15, 5:20] = 1
@@ -164,7 +164,7 @@ def test_davis2016_merges_all_objects_and_takes_255_for_background(tmp_path):
     assert result["objects"]["a_1"]["J"] == close({"mean": 100 / 150, "recall": 1, "decay": 0})
 
 
-def test_davis2016_grey_masks_of_0_and_255_score_as_object_1(tmp_path):
+def test_grey_masks_of_0_and_255_are_scored_as_object_1(tmp_path):
     masks = np.zeros((5, 20, 30), dtype=np.uint8)
     masks[:, 5:15, 5:15] = 255
     for name in ("gt", "pred"):
@@ -200,11 +200,11 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     assert peaks[1] < peaks[0] + 240 * 320
 
 
-@pytest.mark.skipif("SSVOS_REAL_DATA" not in os.environ, reason="SSVOS_REAL_DATA names no folder of real clips")
-def test_real_predictions_score_near_their_published_figures():
+@pytest.mark.skipif("SSVOS_REAL_DATA" not in os.environ, reason="SSVOS_REAL_DATA is not set to a folder of real clips")
+def test_real_predictions_have_nearly_the_published_scores():
     root = Path(os.environ["SSVOS_REAL_DATA"])
     published = json.loads((root / "published_davis2016_val14.json").read_text(encoding="utf-8"))["methods"]
-    # Another training run of the method than the published one, hence only near.
+    # the predictions are of another training run than the published scores
     for video in ("blackswan", "camel", "cows"):
         folders = root / "davis/Annotations/480p" / video, root / "predictions/osvos" / video
         scores = score_sequence_davis2016(*folders)

@@ -1,9 +1,9 @@
-"""Rows judged together: Holm over a family, a set below GrabCut + flow, and the order of all rows."""
+"""Verdicts of a family: Holm's adjustment, rows below GrabCut + flow, and the order of rows."""
 
 import pytest
 from scipy.stats import t as student
 
-from ssvos.metrics.families import against, below_grabcut_flow, order_verdict
+from ssvos.metrics.families import below_grabcut_flow, compare_to_baseline, order_verdict
 
 VIDEOS = {"bus": -3.0, "cow": 3.0}
 
@@ -17,20 +17,22 @@ PUBLISHED = {"pce": 46.2, "pce_sa": 47.8, "full": 51.1}
 LOW, MIDDLE, HIGH = runs(30.0, 31.0, 32.0), runs(40.1, 41.0, 42.0), runs(50.0, 51.1, 52.0)
 
 
-def test_rows_of_a_family_share_out_one_error_rate():
-    """2.8 above with seeds a point apart: t = 2.8 sqrt(3) with two degrees of freedom, p 0.04 alone and 0.08 of two."""
+def test_rows_of_a_family_share_one_error_rate():
+    """A mean of 2.8 with a deviation of 1 has t = 2.8 sqrt(3) and p = 0.04; 0.08 in a family of two."""
     p = 2 * student.sf(2.8 * 3**0.5, 2)
     above = runs(31.8, 33.8, 35.8)
-    alone = against("pce", {"pce": LOW, "full": above}, PUBLISHED)
+    alone = compare_to_baseline("pce", {"pce": LOW, "full": above}, PUBLISHED)
     assert alone["full"].adjusted_p == pytest.approx(p) and 0.035 < p < 0.05
     assert alone["full"].verdict == "agrees"
-    both = against("pce", {"pce": LOW, "full": above, "pce_sa": above}, PUBLISHED)
+    both = compare_to_baseline("pce", {"pce": LOW, "full": above, "pce_sa": above}, PUBLISHED)
     assert [both[row].adjusted_p for row in ("full", "pce_sa")] == pytest.approx([2 * p, 2 * p])
     assert {one.verdict for one in both.values()} == {"undecided"}
 
 
-def test_a_row_without_a_test_costs_the_others_nothing():
-    found = against("pce", {"pce": LOW, "full": runs(31.8, 33.8, 35.8), "pce_sa": runs(40.0, 41.0)}, PUBLISHED)
+def test_a_row_without_a_test_does_not_count_in_the_family():
+    found = compare_to_baseline(
+        "pce", {"pce": LOW, "full": runs(31.8, 33.8, 35.8), "pce_sa": runs(40.0, 41.0)}, PUBLISHED
+    )
     assert found["full"].verdict == "agrees" and found["pce_sa"].adjusted_p is None
     assert found["pce_sa"].verdict == "no verdict: fewer than three seeds"
 
@@ -43,7 +45,7 @@ def test_a_row_without_a_test_costs_the_others_nothing():
         (45.6, ""),
     ],
 )
-def test_a_set_whose_main_row_is_not_above_grabcut_and_flow_bears_no_verdict(score, words):
+def test_rows_get_no_verdict_if_the_main_row_is_not_above_grabcut_and_flow(score, words):
     assert below_grabcut_flow(score, "full", 45.5) == words
 
 
@@ -60,16 +62,16 @@ ORDERS = [
 
 
 @pytest.mark.parametrize(("rows", "words"), ORDERS)
-def test_the_order_compares_every_two_rows(rows, words):
+def test_the_order_compares_all_pairs_of_rows(rows, words):
     assert words in order_verdict(rows, PUBLISHED, "full", "")
 
 
-def test_the_order_bears_no_verdict_for_a_reason_given():
+def test_the_order_gets_no_verdict_if_the_rows_get_none():
     assert order_verdict({"pce": LOW, "full": HIGH}, PUBLISHED, "full", "too low") == "no verdict: too low"
 
 
-def test_the_pairs_of_an_order_are_a_family():
-    """0.04 would do for one pair, and does not for one of three."""
+def test_all_pairs_of_rows_are_one_family():
+    """p = 0.04 is significant for one pair, but not for one of three."""
     above = runs(31.8, 33.8, 35.8)
     assert order_verdict({"pce": LOW, "full": above}, PUBLISHED, "full", "").startswith("agrees")
     found = order_verdict({"pce": LOW, "pce_sa": above, "full": above}, PUBLISHED, "full", "")

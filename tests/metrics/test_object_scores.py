@@ -1,4 +1,4 @@
-"""Presence told apart, and errors that name the file and the remedy, in one line."""
+"""Means of present and absent objects, and errors that name the file and the remedy in one line."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ EVALUATIONS = [evaluate_davis2016, evaluate_davis2017, evaluate_davis2017_unsupe
 
 @pytest.fixture
 def folders(tmp_path) -> tuple[Path, Path]:
-    """Annotations and equal predictions of sequences `a` and `b`: 4 frames of 20 x 30, ids 1 and 2."""
+    """Annotations and identical predictions of sequences `a` and `b`: 4 frames of 20 x 30, ids 1 and 2."""
     mask = np.zeros((20, 30), dtype=np.uint8)
     mask[3:9, 3:12], mask[12:18, 10:25] = 1, 2
     for name in ("gt/a", "gt/b", "pred/a", "pred/b"):
@@ -39,7 +39,7 @@ def one_line_error(evaluate, folders, *words: str, sequences=None) -> None:
         assert str(word) in message
 
 
-def test_present_and_absent_frames_are_averaged_apart():
+def test_present_and_absent_frames_are_averaged_separately():
     one = SequenceScores(
         frames=("1", "2", "3"),
         object_ids=(1, 2),
@@ -53,7 +53,7 @@ def test_present_and_absent_frames_are_averaged_apart():
     assert (means.num_present, means.num_absent) == (6, 6)
 
 
-def test_no_absent_frame_leaves_its_share_undefined():
+def test_without_absent_frames_their_share_is_undefined():
     ones = np.ones((1, 2))
     means = present_absent_means([SequenceScores(("1", "2"), (1,), ones, ones, ones.astype(bool))])
     assert (means.present_JF, means.absent_empty_share) == (1.0, None)
@@ -74,25 +74,25 @@ def test_missing_folders_and_frames_are_named(evaluate, folders):
 
 
 @pytest.mark.parametrize("evaluate", EVALUATIONS)
-def test_prediction_of_another_size_is_named(evaluate, folders):
+def test_a_prediction_of_another_size_is_named(evaluate, folders):
     write_labels(folders[1] / "a/00001.png", np.zeros((20, 31), dtype=np.uint8))
     one_line_error(evaluate, folders, folders[1] / "a/00001.png", "31 x 20", "30 x 20")
 
 
 @pytest.mark.parametrize("evaluate", EVALUATIONS)
-def test_colour_prediction_is_named(evaluate, folders):
+def test_an_RGB_prediction_is_named(evaluate, folders):
     Image.new("RGB", (30, 20)).save(folders[1] / "a/00001.png")
     one_line_error(evaluate, folders, folders[1] / "a/00001.png", "RGB")
 
 
 @pytest.mark.parametrize(("evaluate", "object_id"), [(evaluate_davis2017, 3), (evaluate_davis2017_unsupervised, 21)])
-def test_predicted_id_above_the_allowed_ones_is_named(evaluate, object_id, folders):
+def test_a_predicted_id_above_the_largest_is_named(evaluate, object_id, folders):
     write_labels(folders[1] / "b/00001.png", np.full((20, 30), object_id, dtype=np.uint8))
-    one_line_error(evaluate, folders, folders[1] / "b/00001.png", f"id {object_id}", f"end at {object_id - 1}")
+    one_line_error(evaluate, folders, folders[1] / "b/00001.png", f"id {object_id}", f"largest id is {object_id - 1}")
 
 
 @pytest.mark.parametrize("evaluate", EVALUATIONS)
-def test_stray_files_among_the_annotations_are_named_unless_hidden(evaluate, folders):
+def test_other_files_among_the_annotations_are_named_unless_hidden(evaluate, folders):
     gt_dir, _ = folders
     (gt_dir / "a/.DS_Store").touch()
     (gt_dir / ".cache").touch()
@@ -104,14 +104,14 @@ def test_stray_files_among_the_annotations_are_named_unless_hidden(evaluate, fol
 
 
 @pytest.mark.parametrize("evaluate", EVALUATIONS)
-def test_further_predictions_do_not_matter(evaluate, folders):
+def test_other_files_among_the_predictions_are_ignored(evaluate, folders):
     (folders[1] / "a/00009.png").write_bytes(b"not a mask")
     (folders[1] / "a/overlay.mp4").touch()
     (folders[1] / "scores.json").touch()
     assert evaluate(*folders)["global"]["J&F-Mean"] == 1
 
 
-def test_prediction_of_the_first_and_last_frame_may_be_missing(folders):
+def test_predictions_of_the_first_and_last_frame_may_be_missing(folders):
     for name in ("00000", "00003"):
         (folders[1] / f"a/{name}.png").unlink()
     assert evaluate_davis2017(*folders)["global"]["J&F-Mean"] == 1

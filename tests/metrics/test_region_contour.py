@@ -1,4 +1,4 @@
-"""J and F of two masks, against the definition in slow loops and against values of the official packages."""
+"""J and F of two masks against slow loops from the definitions and against the official packages."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssvos.metrics import contour_accuracy, region_similarity
-from ssvos.metrics.contour import boundary_map, contour_tolerance, dilate, points_of
+from ssvos.metrics.contour import boundary_map, contour_tolerance, dilate, pack_bits
 from ssvos.metrics.object_scores import score_masks
 
 PRIMITIVES = json.loads(
@@ -47,7 +47,7 @@ def slow_contour_accuracy(gt: np.ndarray, pred: np.ndarray) -> float:
 
 
 def random_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two overlapping boxes with rough edges, anywhere in a 130 x 220 image (tolerance 3), sides included."""
+    """Two overlapping boxes with rough edges, anywhere in a 130 x 220 image (tolerance 3), also at its border."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((2, 130, 220), dtype=bool)
     top, left = rng.integers(0, 110), rng.integers(0, 190)
@@ -59,7 +59,7 @@ def random_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("row", PRIMITIVES["tolerance_px"], ids=lambda row: f"{row['height']}x{row['width']}")
-def test_tolerance_is_the_official_one(row):
+def test_the_tolerance_is_the_official_one(row):
     assert contour_tolerance(row["height"], row["width"]) == row["px"]
 
 
@@ -67,7 +67,7 @@ def dilated(image: np.ndarray, radius: int) -> np.ndarray:
     """`dilate` on (H, W) bool images."""
     height, width = image.shape
     stride = width + radius
-    bits = dilate(points_of(image, stride), radius, stride)
+    bits = dilate(pack_bits(image, stride), radius, stride)
     return np.array([[bool(bits >> (y * stride + x) & 1) for x in range(width)] for y in range(height)])
 
 
@@ -80,7 +80,7 @@ def test_dilating_one_pixel_gives_the_official_disk(radius):
 
 
 @pytest.mark.parametrize("radius", [0, 1, 2, 3, 5, 8, 12])
-def test_dilating_gives_all_pixels_within_the_radius_and_nothing_beyond_an_image_border(radius):
+def test_dilation_gives_exactly_the_pixels_within_the_radius(radius):
     rng = np.random.default_rng(radius)
     points = rng.random((19, 23)) < 0.02
     points[0, 0] = points[18, 22] = points[5, 22] = points[6, 0] = True
@@ -91,19 +91,19 @@ def test_dilating_gives_all_pixels_within_the_radius_and_nothing_beyond_an_image
 
 
 @pytest.mark.parametrize("row", PRIMITIVES["boundary_maps"])
-def test_boundary_is_the_official_one(row):
+def test_the_boundary_is_the_official_one(row):
     assert np.array_equal(boundary_map(mask_of(row["mask"])), mask_of(row["boundary"]))
 
 
 @pytest.mark.parametrize("row", PRIMITIVES["contour_f"])
-def test_small_masks_score_as_officially(row):
+def test_small_masks_have_the_official_scores(row):
     gt, pred = mask_of(row["ground_truth"]), mask_of(row["prediction"])
     assert region_similarity(gt, pred) == pytest.approx(row["J"], abs=1e-9)
     assert contour_accuracy(gt, pred) == pytest.approx(row["F"], abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_scores_equal_slow_loops_over_the_definition(seed):
+def test_scores_equal_slow_loops(seed):
     gt, pred = random_pair(seed)
     J = sum(map(bool, (gt & pred).flat)) / sum(map(bool, (gt | pred).flat))
     F = slow_contour_accuracy(gt, pred)
@@ -112,7 +112,7 @@ def test_scores_equal_slow_loops_over_the_definition(seed):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_working_in_the_bounding_box_changes_nothing(seed):
+def test_cropping_to_the_bounding_box_changes_nothing(seed):
     gt, pred = random_pair(seed)
     if seed % 5 == 0:
         gt, pred = ~gt, ~pred
@@ -120,19 +120,19 @@ def test_working_in_the_bounding_box_changes_nothing(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_scores_do_not_depend_on_which_mask_is_the_annotation(seed):
+def test_exchanging_annotation_and_prediction_changes_nothing(seed):
     gt, pred = random_pair(seed)
     assert score_masks(gt, pred) == pytest.approx(score_masks(pred, gt), abs=1e-12)
 
 
-def test_two_empty_masks_agree_and_a_single_one_scores_nothing():
+def test_two_empty_masks_score_1_and_a_single_one_scores_0():
     empty, box = np.zeros((2, 40, 60), dtype=bool)
     box[10:20, 10:30] = True
     assert score_masks(empty, empty) == (1.0, 1.0)
     assert score_masks(box, empty) == score_masks(empty, box) == (0.0, 0.0)
 
 
-def test_mask_filling_the_image_has_no_boundary():
+def test_a_mask_that_fills_the_image_has_no_boundary():
     full, box = np.ones((40, 60), dtype=bool), np.zeros((40, 60), dtype=bool)
     box[10:20, 10:30] = True
     assert score_masks(full, full) == (1.0, 1.0)
@@ -140,7 +140,7 @@ def test_mask_filling_the_image_has_no_boundary():
     assert score_masks(full, np.zeros_like(full)) == (0.0, 1.0)
 
 
-def test_contour_shifted_by_the_tolerance_still_matches_but_not_by_one_more():
+def test_a_contour_matches_up_to_the_tolerance():
     gt = np.zeros((480, 854), dtype=bool)
     gt[100:200, 300:500] = True
     assert contour_accuracy(gt, np.roll(gt, 8, axis=1)) == 1.0

@@ -1,4 +1,4 @@
-"""The YouTube-VOS protocol, against scores derived by hand for three videos (exact fractions)."""
+"""The YouTube-VOS protocol against scores derived by hand for three videos, as exact fractions."""
 
 import json
 from fractions import Fraction
@@ -22,7 +22,7 @@ def close(values) -> object:
 
 
 @pytest.mark.parametrize("convention", EXPECTED["conventions"])
-def test_convention_gives_the_derived_scores(convention):
+def test_every_convention_gives_the_derived_scores(convention):
     derived = EXPECTED["results"][convention]
     result = evaluate_youtube_vos(GT, PRED, META, TRAIN_META, convention)
     assert result["global"] == close(derived["scores"])
@@ -34,12 +34,12 @@ def test_convention_gives_the_derived_scores(convention):
         assert row["seen"] is (expected["split"] == "seen")
 
 
-def test_default_convention_is_the_main_one():
+def test_the_default_convention_is_the_main_one():
     main = evaluate_youtube_vos(GT, PRED, META, TRAIN_META, EXPECTED["main_convention"])
     assert evaluate_youtube_vos(GT, PRED, META, TRAIN_META) == main
 
 
-def test_listed_videos_alone_are_scored_and_an_empty_split_has_no_figure(tmp_path):
+def test_only_listed_videos_are_scored_and_an_empty_split_has_no_figure(tmp_path):
     result = evaluate_youtube_vos(GT, PRED, META, TRAIN_META, sequences=["897f0ca214"])
     assert set(result["objects"]) == {"897f0ca214_1", "897f0ca214_4"}
     all_unseen = evaluate_youtube_vos(GT, PRED, META, write_meta(tmp_path, {}), sequences=["897f0ca214"])
@@ -66,7 +66,7 @@ def late_object(tmp_path) -> tuple[Path, Path]:
     return tmp_path / "gt", write_meta(tmp_path, meta)
 
 
-def test_object_without_a_frame_that_counts_is_left_out(late_object):
+def test_an_object_of_which_no_frame_counts_is_left_out(late_object):
     gt_dir, meta = late_object
     assert set(evaluate_youtube_vos(gt_dir, gt_dir, meta, meta)["objects"]) == {"v_1"}
     assert set(evaluate_youtube_vos(gt_dir, gt_dir, meta, meta, "from_entry")["objects"]) == {"v_1", "v_2"}
@@ -76,7 +76,7 @@ def test_object_without_a_frame_that_counts_is_left_out(late_object):
     ("content", "reason"),
     [("{", "not a YouTube-VOS meta.json"), ("{}", "KeyError"), ("[1]", "TypeError"), (None, "no such file")],
 )
-def test_broken_meta_is_named(tmp_path, content, reason):
+def test_a_broken_meta_json_is_named(tmp_path, content, reason):
     path = tmp_path / "broken.json"
     if content is not None:
         path.write_text(content, encoding="utf-8")
@@ -85,11 +85,11 @@ def test_broken_meta_is_named(tmp_path, content, reason):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_video_absent_from_meta_is_an_error():
+def test_a_video_that_meta_json_lacks_is_an_error():
     with pytest.raises(ValueError, match="not listed"):
         evaluate_youtube_vos(GT, PRED, TRAIN_META, TRAIN_META)
 
 
-def test_unknown_convention_is_an_error_that_names_the_known_ones():
+def test_the_error_of_an_unknown_convention_names_the_known_ones():
     with pytest.raises(ValueError, match="after_entry_listed_only"):
         evaluate_youtube_vos(GT, PRED, META, TRAIN_META, "official")

@@ -216,7 +216,7 @@ exit $status
     assert re.match(r"error: resume/.+/progress\.pt: cannot be written completely \(No space left .+\)", done.stderr)
     assert sorted(path.name for path in workdir.glob("left/*/*")) == ["mlflow.run", "progress-before.pt"]
     (left,) = workdir.glob("left/*/*.pt")
-    assert from_bytes(left.read_bytes())[0].place().startswith("epoch 1, after ")
+    assert from_bytes(left.read_bytes())[0].position().startswith("epoch 1, after ")
 
 
 @contextmanager

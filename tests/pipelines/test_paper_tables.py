@@ -418,7 +418,7 @@ def test_a_value_that_no_seed_comes_near_differs():
 PARTS = [
     (VALID, 12, "a subset: 12 videos, the benchmark has 474"),
     (VALID, 507, "these are the 507 videos of its 2019 release, the paper's the 474 of 2018"),
-    (VALID | {"val": "held"}, 474, "this run judges the list held"),
+    (VALID | {"val": "held"}, 474, "this run evaluates the list held"),
 ]
 
 
@@ -484,7 +484,7 @@ def test_davis_2017_val_compares_with_table_vi():
     line = beside(found, "VI", "pce")["J&F-Mean"]
     assert line["difference"] == "-25.7" and line["verdict"] == "differs: outside 30.0 ± 0.1"
     for line in beside(found, "VII").values():
-        assert line["verdict"].startswith("not run on DAVIS-2017 test-dev: this run judges none of its 30 videos;")
+        assert line["verdict"].startswith("not run on DAVIS-2017 test-dev: this run evaluates none of its 30 videos;")
         assert line["this run"] == "not run"
 
 
@@ -503,10 +503,10 @@ DAVIS_2016 = ("blackswan", "bmx-trees", "breakdance", "camel", "car-roundabout",
 DAVIS_2016 += ("dog", "drift-chicane", "drift-straight", "goat", "horsejump-high", "kite-surf", "libby")
 DAVIS_2016 += ("motocross-jump", "paragliding-launch", "parkour", "scooter-black", "soapbox")
 UNLIKE = [
-    (dict.fromkeys(DAVIS_2016, 1), "this run judges 20 of its 30 videos"),
-    (davis_videos() | {"bear": 1}, "this run judges 30 of its 30 videos, and 1 more"),
+    (dict.fromkeys(DAVIS_2016, 1), "this run evaluates 20 of its 30 videos"),
+    (davis_videos() | {"bear": 1}, "this run evaluates 30 of its 30 videos, and 1 more"),
     (dict.fromkeys(davis_videos(), 1), "this run's masks of its videos have 30 objects, the benchmark's 61"),
-    ({"my-own": 1}, "this run judges none of its 30 videos"),
+    ({"my-own": 1}, "this run evaluates none of its 30 videos"),
 ]
 
 

@@ -98,7 +98,8 @@ def test_scribbles_do_not_depend_on_the_number_of_workers(project):
 def test_two_workers_reach_the_same_loss_as_one_process(project):
     """Compare the pipeline's DDP run with the same training loop in this process."""
     from pipelines.params import Layout, read_params
-    from ssvos.training.trainer import first_network, fit, training_data
+    from ssvos.training.trainer import first_network, fit
+    from ssvos.training.training_data import training_data
 
     config = read_params(project / "params.yaml").variant("ours")
     layout = Layout("tiny")

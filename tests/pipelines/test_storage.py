@@ -46,7 +46,7 @@ def test_the_previous_state_replaces_a_broken_one(storage_url, caplog):
     put(store.path, store.path.read_bytes()[:1000])
     with caplog.at_level(logging.WARNING):
         assert store.read().epoch == 2
-    assert f"{store.path}: no whole state" in caplog.text and "?" not in str(store.path)
+    assert f"{store.path}: not a complete state" in caplog.text and "?" not in str(store.path)
     store.write(make_state(4))
     assert store.read().epoch == 4
     remove_folder(folder)

@@ -1,4 +1,4 @@
-"""Presets: each composes and is sound, DVC composes the same, and writing one loses nothing."""
+"""Presets: each composes to valid parameters, DVC composes the same, and writing one loses nothing."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ PRESETS = (
 )
 
 
-def asked(**request) -> dict:
+def requested(**request) -> dict:
     return requested_values(Request(**request), PROJECT / "params.yaml", "cpu-small")[0]
 
 
 @pytest.fixture
 def davis_folder(tmp_path) -> Path:
-    """A folder in DAVIS layout as far as names go."""
+    """A folder with the file names of DAVIS layout."""
     root = tmp_path / "My clips"
     for part in ("JPEGImages/480p/a", "Annotations/480p/a", "ImageSets/2017"):
         (root / part).mkdir(parents=True)
@@ -45,50 +45,50 @@ def youtube_folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_these_are_the_presets_and_the_demo_comes_first():
+def test_the_names_of_the_presets():
     assert names_in(CONF, "preset") == list(PRESETS)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_is_sound_and_holds_what_the_stages_depend_on(preset):
+def test_every_preset_is_valid_and_has_the_keys_of_dvc_yaml(preset):
     values = compose(CONF, preset)
     params = params_from(values, preset)
     stages = read_yaml(PROJECT / "dvc.yaml")["stages"]
-    needed = {key for stage in stages.values() for key in stage.get("params", ()) if "$" not in key}
-    for key in needed:
-        place = values
+    required = {key for stage in stages.values() for key in stage.get("params", ()) if "$" not in key}
+    for key in required:
+        table = values
         for part in key.split("."):
-            assert part in place, f"{preset}: dvc.yaml depends on {key}"
-            place = place[part]
+            assert part in table, f"{preset}: dvc.yaml depends on {key}"
+            table = table[part]
     assert set(params.variants) == ({"pce", "ours"} if preset == "demo" else {"ours"})
     for stage in (params.base.train.stage1, params.base.train.stage2):
-        assert stage.clips_per_epoch % stage.batch_clips == 0, "no clip of an epoch is left over"
+        assert stage.clips_per_epoch % stage.batch_clips == 0, "an epoch has complete batches"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_search_starts_inside_its_ranges_and_its_trials_are_cheaper(preset):
+def test_the_values_of_a_preset_are_inside_the_search_ranges_and_trials_are_cheaper(preset):
     base = params_from(compose(CONF, preset), preset).base
     values = base.model_dump(mode="json")
     assert len(base.tune.space) == 6
-    for key, given in base.tune.space.items():
+    for key, search_range in base.tune.space.items():
         value = values
         for part in key.split("."):
             value = value[part]
-        assert given.low < value < given.high, key
+        assert search_range.low < value < search_range.high, key
     trial = parse(type(base), merge(values, base.tune.trial), preset)
     for stage in ("stage1", "stage2"):
         short, full = getattr(trial.train, stage), getattr(base.train, stage)
         assert short.epochs * short.clips_per_epoch * base.tune.trials < 3 * full.epochs * full.clips_per_epoch
 
 
-def test_committed_parameters_are_what_the_demo_preset_writes(tmp_path):
+def test_params_yaml_is_the_demo_preset(tmp_path):
     write_params(compose(CONF, "demo"), tmp_path / "params.yaml", "preset demo")
     assert (tmp_path / "params.yaml").read_text() == (PROJECT / "params.yaml").read_text()
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_dvc_composes_the_same(preset, tmp_path):
-    """The call of `dvc exp run -S preset=NAME` where DVC's hydra is enabled."""
+def test_dvc_composes_the_same_values(preset, tmp_path):
+    """The call of `dvc exp run -S preset=NAME` if DVC's hydra is enabled."""
     from dvc.utils.hydra import compose_and_dump
 
     out = tmp_path / "params.yaml"
@@ -100,7 +100,7 @@ def test_dvc_composes_the_same(preset, tmp_path):
     assert yaml.safe_load((tmp_path / "own.yaml").read_text()) == read_yaml(out)
 
 
-def test_the_paper_preset_holds_the_numbers_of_iv_c():
+def test_the_paper_preset_has_the_values_of_section_iv_c():
     config = params_from(compose(CONF, "paper"), "paper").base
     first, second = config.train.stage1, config.train.stage2
     shared = ("epochs", "batch_clips", "clip_frames", "height", "width", "learning_rate", "lr_decay", "weight_decay")
@@ -135,8 +135,8 @@ def test_the_paper_preset_holds_the_numbers_of_iv_c():
     }
 
 
-def test_the_preset_for_a_cpu_is_the_recipe_that_was_measured():
-    """Of the study of DAVIS-2016: its row full_tight, trained by the longer recipe."""
+def test_the_preset_cpu_from_scratch_is_the_measured_recipe():
+    """The row full_tight of the study of DAVIS-2016, trained with the longer recipe."""
     study = PROJECT / "studies/davis2016"
     recipe = merge(read_yaml(study / "recipe_cpu.yaml"), read_yaml(study / "longer.yaml"))
     recipe = merge(recipe, recipe["variants"]["full_tight"])
@@ -146,19 +146,19 @@ def test_the_preset_for_a_cpu_is_the_recipe_that_was_measured():
     for name in ("stage1", "stage2"):
         stage = getattr(preset.train, name).model_copy(update={"weights": {}})
         assert stage == getattr(measured.train, name)
-    ours, theirs = preset.synthetic, measured.synthetic
-    assert (ours.height, ours.width, ours.rich, ours.uses) == (theirs.height, theirs.width, theirs.rich, theirs.uses)
+    for key in ("height", "width", "rich", "uses"):
+        assert getattr(preset.synthetic, key) == getattr(measured.synthetic, key), key
 
 
-def test_a_loss_can_be_chosen_for_a_preset():
-    loss = asked(preset="paper", settings=["loss=row"])["loss"]
+def test_a_setting_can_choose_the_loss_of_a_preset():
+    loss = requested(preset="paper", settings=["loss=row"])["loss"]
     assert (loss["weight"], loss["normalization"]) == (0.9, "row")
-    assert asked(preset="paper", settings=["loss.weight=2e-9"])["loss"]["weight"] == 2e-9
+    assert requested(preset="paper", settings=["loss.weight=2e-9"])["loss"]["weight"] == 2e-9
 
 
-def test_settings_reach_nested_tables_lists_and_variants():
+def test_settings_change_nested_tables_lists_and_variants():
     settings = ["train.stage1.epochs=3", "data.sources.0.weight=2.5", "variants.ours.loss.beta=1", "model.state=fine"]
-    params = params_from(asked(preset="davis", settings=settings), "x")
+    params = params_from(requested(preset="davis", settings=settings), "x")
     assert (params.base.train.stage1.epochs, params.base.data.sources[0].weight) == (3, 2.5)
     assert (params.base.loss.beta, params.variants["ours"].loss.beta) == (0.1, 1.0)
     assert params.base.model.state == "fine"
@@ -170,38 +170,38 @@ MISTAKES = [
     ({"settings": ["trian.seed=1"]}, r"trian: unknown key, did you mean train\?"),
     ({"preset": "davis", "settings": ["train.sed=1"]}, r"train\.sed: unknown key, did you mean seed\?"),
     ({"preset": "davis", "settings": ["train.seed.x=1"]}, r"train\.seed: input should be a valid integer"),
-    ({"preset": "davis", "settings": ["data.sources.1.root=x"]}, "1 is no place in a list of 1"),
+    ({"preset": "davis", "settings": ["data.sources.1.root=x"]}, "1 is not an index of a list of 1"),
     ({"preset": "davis", "settings": ["seed"]}, "--set seed: expected KEY=VALUE"),
     ({"preset": "davis", "settings": ["train.seed=[1"]}, "not readable as YAML"),
     ({"settings": ["loss=paper"]}, "add --preset"),
     ({"preset": "demo", "settings": ["preset=davis"]}, "choose it with --preset davis"),
     ({"folders": ["/no/such/folder"]}, "/no/such/folder: no such folder"),
     ({"preset": "paper", "train": "fit"}, "--train: there are 2 sources"),
-    ({"preset": "davis", "layout": "davis"}, "--layout: is that of a folder"),
+    ({"preset": "davis", "layout": "davis"}, "--layout: needs a folder"),
 ]
 
 
 @pytest.mark.parametrize(("request_", "message"), MISTAKES)
-def test_a_mistake_is_one_line_with_the_remedy(request_, message):
-    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        params_from(asked(**request_), "params")
-    assert "\n" not in str(caught.value) and "hydra" not in str(caught.value).lower()
+def test_bad_input_gives_a_one_line_error_with_a_remedy(request_, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
+        params_from(requested(**request_), "params")
+    assert "\n" not in str(error.value) and "hydra" not in str(error.value).lower()
 
 
-def test_a_broken_preset_file_is_one_line(tmp_path):
+def test_a_broken_preset_file_gives_a_one_line_error(tmp_path):
     (tmp_path / "preset").mkdir()
     (tmp_path / "config.yaml").write_text("defaults:\n  - preset: demo\n")
     (tmp_path / "preset/demo.yaml").write_text("defaults:\n  - /nothing: here\n")
-    with pytest.raises(ValueError, match="preset demo does not compose") as caught:
+    with pytest.raises(ValueError, match="preset demo does not compose") as error:
         compose(tmp_path, "demo")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     with pytest.raises(FileNotFoundError, match="run this in the project's folder"):
         compose(tmp_path / "elsewhere", "demo")
 
 
-def test_a_folder_gives_its_name_layout_and_fingerprint(davis_folder, monkeypatch):
+def test_a_source_gets_name_layout_and_fingerprint_from_its_folder(davis_folder, monkeypatch):
     monkeypatch.chdir(davis_folder.parent)
-    data = asked(folders=["My clips"], train="fit", holdout="held")["data"]
+    data = requested(folders=["My clips"], train="fit", holdout="held")["data"]
     (source,) = data["sources"]
     assert data["name"] == source["name"] == "My-clips"
     assert source | {"name": ""} == {
@@ -213,38 +213,38 @@ def test_a_folder_gives_its_name_layout_and_fingerprint(davis_folder, monkeypatc
     }
     assert data["holdout_split"] == "held" and data["holdout_fraction"] == 0.15
     (davis_folder / "JPEGImages/480p/a/00000.jpg").write_bytes(b"new")
-    assert asked(folders=["My clips"])["data"]["fingerprint"] != data["fingerprint"]
+    assert requested(folders=["My clips"])["data"]["fingerprint"] != data["fingerprint"]
 
 
-def test_layouts_are_recognised_and_others_refused(davis_folder, tmp_path):
+def test_layouts_are_detected_and_unknown_ones_refused(davis_folder, tmp_path):
     (tmp_path / "own/frames").mkdir(parents=True)
-    found = {}
+    detected = {}
     for root in (davis_folder, youtube_folder(tmp_path), tmp_path / "own"):
-        (source,) = asked(folders=[str(root)])["data"]["sources"]
-        found[root.name] = source["layout"], source["val"]
-    assert found == {"My clips": ("davis", "val"), "yt": ("youtube-vos", "valid"), "own": ("folder", "val")}
-    with pytest.raises(ValueError, match=r"preset: of no known layout; .*train/meta\.json"):
-        asked(folders=[str(CONF / "preset")])
-    (source,) = asked(folders=[str(CONF / "preset")], layout="folder")["data"]["sources"]
+        (source,) = requested(folders=[str(root)])["data"]["sources"]
+        detected[root.name] = source["layout"], source["val"]
+    assert detected == {"My clips": ("davis", "val"), "yt": ("youtube-vos", "valid"), "own": ("folder", "val")}
+    with pytest.raises(ValueError, match=r"preset: unknown layout, .*train/meta\.json"):
+        requested(folders=[str(CONF / "preset")])
+    (source,) = requested(folders=[str(CONF / "preset")], layout="folder")["data"]["sources"]
     assert source["layout"] == "folder"
 
 
-def test_sources_are_told_apart_by_name(davis_folder, tmp_path):
+def test_folders_are_assigned_to_sources_by_name(davis_folder, tmp_path):
     youtube = youtube_folder(tmp_path)
-    data = asked(preset="paper", folders=[f"davis={davis_folder}", f"youtube={youtube}"])["data"]
+    data = requested(preset="paper", folders=[f"davis={davis_folder}", f"youtube={youtube}"])["data"]
     assert data["name"] == "youtube_davis" and data["fingerprint"]
     roots = {s["name"]: (s["root"], s["val"], s["weight"]) for s in data["sources"]}
     assert roots == {"davis": (str(davis_folder), "val", 1.0), "youtube": (str(youtube), "valid", 10.0)}
     with pytest.raises(ValueError, match="2 sources; give --data youtube=DIR --data davis=DIR"):
-        asked(preset="paper", folders=[str(davis_folder)])
-    named = asked(folders=[f"mine={davis_folder}", str(youtube)])["data"]
+        requested(preset="paper", folders=[str(davis_folder)])
+    named = requested(folders=[f"mine={davis_folder}", str(youtube)])["data"]
     assert named["name"] == "mine-yt" and [s["name"] for s in named["sources"]] == ["mine", "yt"]
     with pytest.raises(ValueError, match="demo is the embedded data set's name"):
-        asked(folders=[f"demo={davis_folder}"])
+        requested(folders=[f"demo={davis_folder}"])
 
 
-def test_rendered_clips_of_a_preset_stay_beside_the_folder_that_is_given(davis_folder):
-    values = asked(preset="from-scratch", folders=[f"mine={davis_folder}"], train="fit", holdout="held")
+def test_a_folder_replaces_the_real_source_of_a_preset_but_not_the_rendered_one(davis_folder):
+    values = requested(preset="from-scratch", folders=[f"mine={davis_folder}"], train="fit", holdout="held")
     real, rendered = values["data"]["sources"]
     assert (real["name"], real["root"], real["train"], real["val"]) == ("mine", str(davis_folder), "fit", "val")
     assert rendered == compose(CONF, "from-scratch")["data"]["sources"][1] and rendered["unlimited"]
@@ -253,25 +253,25 @@ def test_rendered_clips_of_a_preset_stay_beside_the_folder_that_is_given(davis_f
     assert config.train.stage1.weights == {"mine": 0.0} and config.train.stage2.weights == {}
 
 
-def test_demo_is_the_embedded_set_whatever_the_preset():
-    assert asked(folders=["demo"]) == compose(CONF, "demo")
-    values = asked(preset="gpu-24gb", folders=["demo"])
+def test_demo_is_the_embedded_data_set_with_any_preset():
+    assert requested(folders=["demo"]) == compose(CONF, "demo")
+    values = requested(preset="gpu-24gb", folders=["demo"])
     assert values["data"] == compose(CONF, "demo")["data"] and values["synthetic"]["num_train"] == 56
     assert values["model"] == compose(CONF, "gpu-24gb")["model"]
 
 
-def test_parameters_to_run_with_need_every_folder(davis_folder):
+def test_a_run_needs_the_folder_of_every_source(davis_folder):
     with pytest.raises(ValueError, match="preset davis: source davis has no folder yet; give --data DIR"):
-        require_folders(params_from(asked(preset="davis"), "x").base, "preset davis")
-    require_folders(params_from(asked(preset="davis", folders=[str(davis_folder)]), "x").base, "preset davis")
-    require_folders(params_from(asked(preset="demo"), "x").base, "preset demo")
+        require_folders(params_from(requested(preset="davis"), "x").base, "preset davis")
+    require_folders(params_from(requested(preset="davis", folders=[str(davis_folder)]), "x").base, "preset davis")
+    require_folders(params_from(requested(preset="demo"), "x").base, "preset demo")
 
 
-def test_what_a_person_wrote_is_kept_and_what_the_command_wrote_is_not(tmp_path):
+def test_a_file_changed_by_hand_is_kept_and_a_generated_one_is_replaced(tmp_path):
     path = tmp_path / "params.yaml"
     demo, other = compose(CONF, "demo"), compose(CONF, "cpu-small")
     path.write_text("# mine\na: 1\n")
-    assert "yours is kept as" in write_params(demo, path, "preset demo")
+    assert "the previous file is kept as" in write_params(demo, path, "preset demo")
     assert (tmp_path / "params.yaml.orig").read_text() == "# mine\na: 1\n"
     assert write_params(demo, path, "preset demo").endswith("has these parameters already")
     write_params(other, path, "preset cpu-small")
@@ -284,7 +284,7 @@ def test_what_a_person_wrote_is_kept_and_what_the_command_wrote_is_not(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["params.yaml", "params.yaml.orig", "params.yaml.orig.2"]
 
 
-def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_file(tmp_path, monkeypatch):
     path = tmp_path / "params.yaml"
     write_params({"a": 1}, path, "x")
     before = path.read_text()
@@ -298,7 +298,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
     assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_written_values_read_the_same_in_both_versions_of_yaml(tmp_path):
+def test_written_values_are_the_same_in_YAML_1_1_and_1_2(tmp_path):
     values = {
         "small": [1e-5, 2e-15, 1e16, 0.1, 3.0],
         "text": ["no", "1e5", "2016", "010", "1:30", "null", "", "a: b", "é"],

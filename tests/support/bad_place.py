@@ -20,7 +20,7 @@ from ssvos.labels import write_labels
 from ssvos.models.checkpoint import save_checkpoint
 from ssvos.models.network import Network
 from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
-from ssvos.training.train_state import Kept, TrainState, run_digest, to_bytes
+from ssvos.training.train_state import SavedState, TrainState, run_digest, to_bytes
 
 PARAMS = Path(__file__).parent / "tiny_params.yaml"
 SIZE = (48, 64)
@@ -172,7 +172,7 @@ def state_of_another(path: str) -> None:
     config = parse(Config, {key: values[key] for key in values if key not in ("variants", "fit")}, path)
     edit(path, fit=dict(zip(("index", "scribbles"), files, strict=True)))
     digest = run_digest(config, "stage1", [Path(file) for file in files])
-    Kept(Path(f"out/resume-{digest}.pt"), "another").write(to_bytes(TrainState(), "another"))
+    SavedState(Path(f"out/resume-{digest}.pt"), "another").write(to_bytes(TrainState(), "another"))
 
 
 def scribble_before_mask() -> None:

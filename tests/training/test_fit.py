@@ -1,4 +1,4 @@
-"""`ssvos fit`: one YAML file, one device, no frameworks; from nothing to a checkpoint."""
+"""`ssvos fit`: from one YAML file to a checkpoint, on one device, with PyTorch alone."""
 
 import csv
 
@@ -37,7 +37,7 @@ def fitted(one_epoch, tmp_path_factory):
     return folder, result
 
 
-def test_a_file_of_parameters_becomes_a_checkpoint_and_a_history(fitted, one_epoch):
+def test_fit_writes_a_checkpoint_and_a_history(fitted, one_epoch):
     folder, result = fitted
     _, info = load_checkpoint(folder / "run" / "checkpoint.pt")
     assert info.model == one_epoch.model and info.size == (48, 64)
@@ -49,24 +49,24 @@ def test_a_file_of_parameters_becomes_a_checkpoint_and_a_history(fitted, one_epo
     assert "epoch 1/1" in result.output and str(folder / "run" / "checkpoint.pt") in result.output
 
 
-def test_fitting_again_from_its_index_and_scribbles_gives_the_same_bytes(fitted, one_epoch):
+def test_a_second_fit_on_the_first_ones_index_and_scribbles_gives_the_same_bytes(fitted, one_epoch):
     folder, _ = fitted
-    given = {"index": "run/index.parquet", "scribbles": "run/scribbles.parquet"}
-    # the embedded frames lie where the first fit rendered them
+    inputs = {"index": "run/index.parquet", "scribbles": "run/scribbles.parquet"}
+    # the first fit rendered the embedded frames into this folder
     source = {"name": "embedded", "layout": "davis", "root": str(folder / "run" / "embedded")}
     data = one_epoch.data.model_dump(mode="json") | {"sources": [source]}
-    write_file(folder / "again.yaml", one_epoch, {"stage": "stage1", "out": "again"} | given, data=data)
+    write_file(folder / "again.yaml", one_epoch, {"stage": "stage1", "out": "again"} | inputs, data=data)
     result = call(folder / "again.yaml")
     assert result.exit_code == 0, result.output
     assert (folder / "again" / "checkpoint.pt").read_bytes() == (folder / "run" / "checkpoint.pt").read_bytes()
 
 
-def test_the_second_stage_begins_where_the_first_ended(fitted, one_epoch):
+def test_the_second_stage_starts_from_the_first_stages_weights(fitted, one_epoch):
     folder, _ = fitted
     source = {"name": "embedded", "layout": "davis", "root": str(folder / "run" / "embedded")}
     data = one_epoch.data.model_dump(mode="json") | {"sources": [source]}
-    still = one_epoch.train.stage1.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
-    train = one_epoch.train.model_copy(update={"stage2": still}).model_dump(mode="json")
+    frozen = one_epoch.train.stage1.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
+    train = one_epoch.train.model_copy(update={"stage2": frozen}).model_dump(mode="json")
     fit = {"stage": "stage2", "out": "second", "init_checkpoint": "run/checkpoint.pt"}
     write_file(folder / "second.yaml", one_epoch, fit, data=data, train=train)
     result = call(folder / "second.yaml")
@@ -75,7 +75,7 @@ def test_the_second_stage_begins_where_the_first_ended(fitted, one_epoch):
     assert all((value - second[key]).abs().max() < 1e-20 for key, value in first.items())
 
 
-def test_a_wrong_key_ends_before_anything_is_written(one_epoch, tmp_path):
+def test_an_unknown_key_is_refused_before_anything_is_written(one_epoch, tmp_path):
     write_file(tmp_path / "fit.yaml", one_epoch, {"stage": "stage1", "out": "run", "strat": "x"})
     result = call(tmp_path / "fit.yaml")
     assert isinstance(result.exception, ValueError)
@@ -83,6 +83,6 @@ def test_a_wrong_key_ends_before_anything_is_written(one_epoch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["fit.yaml"]
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named_in_the_error(tmp_path):
     result = call(tmp_path / "none.yaml")
     assert isinstance(result.exception, FileNotFoundError) and "none.yaml" in str(result.exception)

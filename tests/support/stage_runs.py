@@ -1,0 +1,30 @@
+"""Runs of a training stage on the CPU, for the tests of the training loop."""
+
+import io
+
+import torch
+
+from ssvos.config import Config
+from ssvos.training.train_state import TrainState
+from ssvos.training.trainer import first_network, fit
+from ssvos.training.training_data import TrainingData
+
+
+def with_train(config: Config, **values) -> Config:
+    """The configuration with other values in `train`; those of stage 1 are changed by `conftest.changed`."""
+    return config.model_copy(update={"train": config.train.model_copy(update=values)})
+
+
+def fit_with_warnings(config: Config, data: TrainingData) -> tuple[TrainState, list[str]]:
+    """The final state of stage 1, and the warnings."""
+    warnings: list[str] = []
+    network, stage = first_network(config), config.train.stage1
+    return fit(network, data, config, stage, "cpu", lambda _: None, warn=warnings.append), warnings
+
+
+def saved_and_loaded(train_state: TrainState) -> TrainState:
+    """A copy through a file that is read with weights_only, as a resumed run reads it."""
+    buffer = io.BytesIO()
+    torch.save(vars(train_state), buffer)
+    buffer.seek(0)
+    return TrainState(**torch.load(buffer, weights_only=True))
