@@ -1,9 +1,6 @@
-"""Pictures: masks and strokes over frames, colours after the label palette, and the axes of charts."""
+"""Pictures: masks and strokes over frames, in the colours of the label palette."""
 
 import io
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -87,83 +84,3 @@ def limit_width(image: np.ndarray, width: int) -> np.ndarray:
         return image
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if image.ndim == 3 else cv2.INTER_NEAREST)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The range of a chart's axis and its marks: (value, text) each."""
-
-    low: float
-    high: float
-    marks: tuple[tuple[float, str], ...]
-    is_log: bool = False
-
-    def at(self, value: float) -> float:
-        """Where a value lies, 0 at the low end, 1 at the high one."""
-        low, high = self.low, self.high
-        if self.is_log:
-            value, low, high = math.log(value), math.log(low), math.log(high)
-        return (value - low) / (high - low)
-
-
-def linear_axis(values: Iterable[float], num: int = 5) -> Axis:
-    """About `num` marks at multiples of 1, 2 or 5 times a power of ten; the first and the last enclose all values."""
-    values = list(values)
-    low, high = min(values), max(values)
-    step = round_step((high - low or abs(high) or 1.0) / num)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    last = max(last, first + 1)
-    marks = [round(k * step, 12) for k in range(first, last + 1)]
-    return Axis(marks[0], marks[-1], tuple((mark, f"{mark:g}") for mark in marks))
-
-
-def log_axis(values: Iterable[float]) -> Axis:
-    """A logarithmic axis with a little room around values above 0; at most five marks, at 1, 2, 5 or sparser."""
-    values = list(values)
-    low, high = min(values) / 1.3, max(values) * 1.3
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for leads in ((1, 2, 5), (1, 3), (1,)):
-        marks = [lead * 10.0**power for power in decades for lead in leads if low <= lead * 10.0**power <= high]
-        if len(marks) <= 5:
-            break
-    marks = marks or [float(f"{math.sqrt(low * high):.2g}")]
-    return Axis(low, high, tuple((mark, f"{mark:g}") for mark in marks), is_log=True)
-
-
-def round_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not below `least`."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(lead * power for lead in (1, 2, 5, 10) if lead * power >= least * (1 - 1e-9))
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point of a chart, its tooltip, and its kind: `dot`, `best`, `start`, or `faint` for one that counts less."""
-
-    x: float
-    y: float
-    title: str
-    kind: str = "dot"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A named set of points; those of one part are joined. is_joined: whether any are."""
-
-    name: str
-    parts: tuple[tuple[Point, ...], ...]
-    is_joined: bool = True
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Lines on two axes. split: where on x something else begins; sections: (x, text) above what lies there."""
-
-    title: str
-    x: Axis
-    y: Axis
-    x_label: str
-    y_label: str
-    lines: tuple[Line, ...]
-    split: float | None = None
-    sections: tuple[tuple[float, str], ...] = ()
