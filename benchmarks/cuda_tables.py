@@ -141,7 +141,7 @@ def compiled(folder: Path) -> str:
     result = read(folder, "compile")
     first = f"{result['backbone']}, {result['size'][0]}x{result['size'][1]}" if result else "compiled"
     return table_or_not_run(
-        (first, "graphs after each call", "graph breaks", "first call", "as it is", "compiled"),
+        (first, "graphs after each call", "graph breaks", "first call", "uncompiled", "compiled"),
         list(_compiled_rows(result.get("runs", {}))),
     )
 

@@ -133,7 +133,7 @@ def limit_table(costs: Costs, assumptions: Assumptions) -> str:
             (data.name, "`predict`", "a video", f"{useful} GPUs; the longest video alone takes {longest}"),
             (data.name, "`evaluate`", "a video", scores),
         ]
-    return table(("data", "stage", "smallest piece of work", "more than this changes nothing"), rows, num_leading=4)
+    return table(("data", "stage", "smallest unit of work", "largest useful number"), rows, num_leading=4)
 
 
 def growth_table() -> str:
@@ -144,7 +144,7 @@ def growth_table() -> str:
     sizes = [
         ("`index.parquet` on disk", on_disk),
         ("the index as a table, in every process that reads it", as_table),
-        ("the most that a process needs to make videos of it", as_objects),
+        ("peak memory of a process that makes videos of it", as_objects),
         ("`scribbles.parquet`, in the object store and in every process", YOUTUBE.scribbled * side * SCRIBBLE_BYTES),
         ("predicted masks in the driver's list of videos to score", YOUTUBE.val_frames * side * MASK_BYTES),
     ]

@@ -95,7 +95,7 @@ ROWS = {
     ],
     "cuda attention": ["| non local | 1.5 ms | 4.5 ms | 45.0 MiB |"],
     "cuda compiled": [
-        "| resnet18, 240x480 | graphs after each call | graph breaks | first call | as it is | compiled |",
+        "| resnet18, 240x480 | graphs after each call | graph breaks | first call | uncompiled | compiled |",
         "| inference, 1 objects | 2, 2, 2 | 0 | 12.5 s | 8 ms | 4 ms |",
         "| training step | not run |  |  |  |  |",
     ],
