@@ -1,15 +1,17 @@
-"""Scribble attention beside its rivals: time and memory on one frame. Writes benchmarks/results/attention.json.
+"""Time and memory of scribble attention and its variants on one frame. Writes benchmarks/results/attention.json.
 
     python benchmarks/bench_attention.py --height 480 --width 854 --objects 1 --strokes 60 --threads 1
 
-Each module takes stride-16 features of the padded frame, forward alone and forward with backward; scribble attention
-once for each object, the rivals once for the image. Strokes are gathered beforehand: the network does so once a video.
-In turns with them: a non-local module that builds its matrix of HW x HW, what follows the attention (layer4, which
-scribble attention with keys of each object needs once an object, the rivals once), and a plain forward of ResNet-101 on
-the same frame, the unit in which times are given as well.
+Each module runs on stride-16 features of the padded frame, forward only, and forward with backward. Scribble attention
+runs once for each object, the variants run once for the image. Strokes are gathered before the timing, because the
+network gathers them once a video. The calls are interleaved with those of three others:
 
-Memory is the most that PyTorch's allocator held during a call beyond what it held before. On a CPU it is summed up from
-the profiler's record of every allocation; scratch space inside the matrix library is not in it.
+- a non-local module that builds its HW x HW matrix
+- layer4, which follows the attention: it runs once an object after scribble attention with keys per object, else once
+- a plain forward of ResNet-101 on the same frame, the unit in which times are also given
+
+Memory is the peak of PyTorch's allocator during a call minus its amount before. On a CPU it is summed from the
+profiler's record of every allocation, which excludes scratch memory of the matrix library.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from measure import RESULTS, in_turns, machine, plain_forward, write
+from measure import RESULTS, interleaved_times, machine, plain_forward, write
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -36,7 +38,7 @@ SMALLEST = {"height": 64, "width": 96, "channels": 32, "strokes": 5, "repeats": 
 
 
 class ExplicitNonLocal(NonLocal):
-    """Non-local as its equation says, with a matrix of HW x HW."""
+    """Non-local attention as in its equation, with an explicit HW x HW matrix."""
 
     def forward(self, x: Tensor) -> Tensor:
         cells = x.flatten(2).transpose(1, 2)
@@ -46,12 +48,15 @@ class ExplicitNonLocal(NonLocal):
 
 
 class Case:
-    """A module, what it takes, and what of it takes a gradient."""
+    """A module with its inputs, to call forward only or forward and backward.
 
-    def __init__(self, module: nn.Module, x: Tensor, *more: Tensor, call: Callable[..., Tensor] | None = None):
-        self.module, self.inputs = module, (x, *more)
+    call: the function to time; by default the module
+    """
+
+    def __init__(self, module: nn.Module, *inputs: Tensor, call: Callable[..., Tensor] | None = None):
+        self.module, self.inputs = module, inputs
         self.call = call or module
-        self.leaves = [*self.inputs, *module.parameters()]
+        self.leaves = [*self.inputs, *module.parameters()]  # the tensors to differentiate by
 
     @torch.inference_mode()
     def forward(self) -> Tensor:
@@ -63,11 +68,11 @@ class Case:
 
 
 def make_cases(args: argparse.Namespace, device: torch.device) -> dict[str, Case]:
-    """All modules with scribble attention's weights where the names are the same, on the same features."""
+    """All modules on the same features. The non-local ones have the weights of scribble attention."""
     torch.manual_seed(0)
     height, width = -(-args.height // STRIDE), -(-args.width // STRIDE)
     shape = 1, args.channels, height, width
-    # channels last, as the network's features are
+    # the network's features have channels last
     x, first = (torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last) for _ in range(2))
     is_stroke = torch.zeros(args.objects, height * width, dtype=torch.bool, device=device)
     for cells in is_stroke:
@@ -85,19 +90,19 @@ def make_cases(args: argparse.Namespace, device: torch.device) -> dict[str, Case
         if name.startswith("non_local"):
             cases[name].module.load_state_dict(scribble.state_dict())
     for case in cases.values():
-        nn.init.ones_(case.module.scale)  # at 0 there would be nothing to compare
+        nn.init.ones_(case.module.scale)  # at 0 all outputs would equal the input
     return cases
 
 
-def peak_mib(work: Callable[[], object], device: torch.device) -> float:
-    """Most memory that a call held beyond what was held before, in MiB."""
+def peak_mib(function: Callable[[], object], device: torch.device) -> float:
+    """Peak memory during a call minus the memory before it, in MiB."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        work()
+        function()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        work()
+        function()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         record.export_chrome_trace(str(path))
@@ -107,24 +112,24 @@ def peak_mib(work: Callable[[], object], device: torch.device) -> float:
         held += event["args"]["Bytes"]
         peak = max(peak, held)
     if not peak:
-        raise ValueError(f"PyTorch {torch.__version__}: the profiler recorded no allocation; memory cannot be compared")
+        raise ValueError(f"PyTorch {torch.__version__}: the profiler recorded no allocation; use another version")
     return peak / 2**20
 
 
 def check(cases: dict[str, Case]) -> None:
-    """The two non-local modules must agree, or their comparison would mean nothing."""
+    """Raise ValueError if the outputs of the two non-local modules differ."""
     fused, explicit = (cases[name].forward() for name in ("non_local", "non_local_explicit"))
     difference = float((fused - explicit).abs().max())
     if difference > 1e-4 * float(explicit.abs().max()):
-        raise ValueError(f"non_local and non_local_explicit differ by {difference}; the timing would mean nothing")
+        raise ValueError(f"non_local and non_local_explicit differ by {difference}; correct one of them")
 
 
 def measure(args: argparse.Namespace, device: torch.device) -> dict:
-    """Times in milliseconds and memory in MiB of every module, and what they are in scribble attention's."""
+    """Time in milliseconds and memory in MiB of every module, and their ratios to scribble attention's."""
     cases = make_cases(args, device)
     check(cases)
     layer4 = ResNet(BackboneConfig()).to(device).eval().layer4
-    works = {f"{name} {run}": getattr(case, run) for name, case in cases.items() for run in RUNS}
+    functions = {f"{name} {run}": getattr(case, run) for name, case in cases.items() for run in RUNS}
     padded = [-(-side // STRIDE) * STRIDE for side in (args.height, args.width)]
     frame = torch.randn(1, 3, *padded, device=device).contiguous(memory_format=torch.channels_last)
     features = torch.randn(1, layer4[0].conv1.in_channels, *(side // STRIDE for side in padded), device=device)
@@ -132,8 +137,8 @@ def measure(args: argparse.Namespace, device: torch.device) -> dict:
         "resnet101": plain_forward(frame),
         "layer4": torch.inference_mode()(partial(layer4, features.contiguous(memory_format=torch.channels_last))),
     }
-    times = in_turns(works | reference, args.repeats, device)
-    peaks = {key: peak_mib(work, device) for key, work in works.items()}
+    times = interleaved_times(functions | reference, args.repeats, device)
+    peaks = {key: peak_mib(function, device) for key, function in functions.items()}
     unit, modules = times["resnet101"], {}
     for name, case in cases.items():
         modules[name] = {"parameters": sum(p.numel() for p in case.module.parameters())}
@@ -158,12 +163,12 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=854)
     parser.add_argument("--channels", type=int, default=1024, help="of the features; layer3 of ResNet-101 has 1024")
     parser.add_argument("--objects", type=int, default=1)
-    parser.add_argument("--strokes", type=int, default=60, help="cells with a stroke, of each object")
+    parser.add_argument("--strokes", type=int, default=60, help="feature cells with a stroke, for each object")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", type=Path, help="where to write (default: results/attention.json)")
-    parser.add_argument("--smallest", action="store_true", help="sizes that take seconds; without --json only shown")
+    parser.add_argument("--smallest", action="store_true", help="small sizes; prints the result if --json is missing")
     args = parser.parse_args()
     if args.smallest:
         vars(args).update(SMALLEST)

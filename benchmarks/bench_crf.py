@@ -1,16 +1,20 @@
-"""Time the dense-CRF loss: the lattice beside the exact sum. Writes benchmarks/results/crf.json.
+"""Time of the dense-CRF loss: the lattice filter and the exact sum. Writes benchmarks/results/crf.json.
 
     python benchmarks/bench_crf.py --sizes 120x214 240x480 480x854 --channels 2 --threads 1
 
-One frame with a soft mask; the position's bandwidth is the printed 100 px whatever the size, times the scale. In turns:
-building the lattice, applying it, value and gradient of the row-normalised loss as training takes them at full and at
-half scale, the same with the exact sum, and a plain forward of ResNet-101 on the frame, the unit in which times are
-given as well. Where the exact sum of all pixels would take too long it is taken on evenly spaced ones of them, and its
-time extrapolated by the number of pairs. Where it is taken on all, the loss and its gradient are compared. On a GPU
-with Triton the fused exact sum of all pixels is timed as well, and its kernel alone with more or fewer rows and warps.
+The input is one frame with a soft mask. The spatial bandwidth is the paper's 100 px for all sizes, times the scale. The
+script times, interleaved, at full and at half scale:
 
-A photograph is always timed. Where the environment variable SSVOS_REAL_DATA names a folder with
-davis/JPEGImages/480p, real frames are as well.
+- building the lattice, and applying it
+- value and gradient of the row-normalised loss as in training, with the lattice and with the exact sum
+- on a GPU with Triton, the fused exact sum of all pixels, and its kernel with several numbers of rows and warps
+- a plain forward of ResNet-101 on the frame, the unit in which times are also given
+
+If the exact sum of all pixels would take too long, it runs on evenly spaced pixels, and its time is extrapolated by the
+number of pairs. If it runs on all pixels, the script compares loss and gradient with the lattice's.
+
+The frame is a photograph. If the environment variable SSVOS_REAL_DATA names a folder with davis/JPEGImages/480p, real
+frames are timed too.
 """
 
 import argparse
@@ -22,7 +26,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from measure import RESULTS, in_turns, machine, plain_forward, write
+from measure import RESULTS, interleaved_times, machine, plain_forward, write
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -35,7 +39,7 @@ from ssvos.losses.gaussian_filter import GaussianFilter
 from ssvos.losses.permutohedral import LatticeFilter
 
 SCALES = {"full_scale": 1.0, "half_scale": 0.5}
-KERNELS = ((128, 4), (256, 4), (512, 4), (512, 8), (1024, 4))  # rows and warps of a program
+KERNELS = ((128, 4), (256, 4), (512, 4), (512, 8), (1024, 4))  # rows and warps of a Triton program
 SMALLEST = {"sizes": ["24x40"], "exact_up_to": 500, "exact_part": 200, "repeats": 1, "real": 1}
 
 
@@ -63,7 +67,7 @@ def value_and_gradient(probs: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple
 
 
 def energy(probs: Tensor, kind: Callable[[Tensor], GaussianFilter], features: Tensor) -> Tensor:
-    """The row-normalised loss of points, the filter built within."""
+    """The row-normalised loss of points; builds the filter first."""
     return crf_energy(probs, torch.ones_like(probs[:, 0]), kind(features), "row", sums_to_one=True)
 
 
@@ -72,7 +76,7 @@ def measure(image: np.ndarray, size: str, args: argparse.Namespace, device: torc
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     frames = torch.from_numpy(resized).to(device).permute(2, 0, 1)[None].float() / 255
     probs = soft_mask(args.channels, height, width, device)
-    works, results = {"resnet101_forward": plain_forward(frames)}, {}
+    functions, results = {"resnet101_forward": plain_forward(frames)}, {}
     for name, scale in SCALES.items():
         loss = LossConfig(scale=scale)
         small = [interpolate(x, scale_factor=scale, mode="area") for x in (frames, probs)]
@@ -81,29 +85,29 @@ def measure(image: np.ndarray, size: str, args: argparse.Namespace, device: torc
         num_exact = num_points if num_points <= args.exact_up_to else args.exact_part
         chosen = torch.linspace(0, num_points - 1, num_exact, device=device).long()
         exact = partial(energy, kind=ExactFilter, features=features[..., chosen])
-        works[f"{name} build"] = partial(LatticeFilter, features)
-        works[f"{name} apply"] = partial(LatticeFilter(features).multiply, values)
+        functions[f"{name} build"] = partial(LatticeFilter, features)
+        functions[f"{name} apply"] = partial(LatticeFilter(features).multiply, values)
         training = partial(regularizer, frames=frames, config=loss)
-        works[f"{name} lattice"] = partial(value_and_gradient, probs, training)
-        works[f"{name} exact"] = partial(value_and_gradient, values[..., chosen], exact)
+        functions[f"{name} lattice"] = partial(value_and_gradient, probs, training)
+        functions[f"{name} exact"] = partial(value_and_gradient, values[..., chosen], exact)
         results[name] = {"points": num_points, "exact_points": num_exact}
         lattice = partial(energy, kind=LatticeFilter, features=features)
         if num_exact == num_points:
             results[name] |= compare(values, exact, lattice)
         if type(exact_filter(features)) is not ExactFilter:
             fused = partial(energy, kind=exact_filter, features=features)
-            works[f"{name} fused"] = partial(value_and_gradient, values, fused)
-            works |= {f"{name} {key}": work for key, work in kernels(features, values).items()}
+            functions[f"{name} fused"] = partial(value_and_gradient, values, fused)
+            functions |= {f"{name} {key}": function for key, function in kernels(features, values).items()}
             results[name] |= compare(values, fused, lattice)
             if num_exact == num_points:
                 results[name] |= compare(values, exact, fused, "fused")
-    times = in_turns(works, args.repeats, device)
+    times = interleaved_times(functions, args.repeats, device)
     summaries = {name: result | summary(name, times, **result) for name, result in results.items()}
     return {"resnet101_forward_ms": round(1e3 * times["resnet101_forward"], 1)} | summaries
 
 
 def kernels(features: Tensor, values: Tensor) -> dict[str, Callable[[], object]]:
-    """The fused product of all channels, as its programs may be cut."""
+    """The fused filter on all channels, for each number of rows and warps."""
     from ssvos.losses.exact_filter_triton import FusedExactFilter  # needs Triton
 
     return {
@@ -114,14 +118,18 @@ def kernels(features: Tensor, values: Tensor) -> dict[str, Callable[[], object]]
 def compare(
     probs: Tensor, exact: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], name: str = "lattice"
 ) -> dict:
-    (value, gradient), (found, found_gradient) = (value_and_gradient(probs, each) for each in (exact, other))
-    cosine = torch.cosine_similarity(gradient.double(), found_gradient.double(), dim=0)
+    """Value and gradient of another filter's loss compared with the exact ones. name: of the other filter."""
+    (value, gradient), (other_value, other_gradient) = (value_and_gradient(probs, each) for each in (exact, other))
+    cosine = torch.cosine_similarity(gradient.double(), other_gradient.double(), dim=0)
     prefix = "" if name == "lattice" else f"{name}_"
-    return {f"{name}_over_exact_value": round(found / value, 6), f"{prefix}gradient_cosine": round(float(cosine), 6)}
+    return {
+        f"{name}_over_exact_value": round(other_value / value, 6),
+        f"{prefix}gradient_cosine": round(float(cosine), 6),
+    }
 
 
 def summary(name: str, times: dict[str, float], points: int, exact_points: int, **_: float) -> dict:
-    """Milliseconds of one scale, and ratios of what was timed in the same run."""
+    """Milliseconds of one scale, and ratios of times of the same run."""
     lattice, exact = times[f"{name} lattice"], (points / exact_points) ** 2 * times[f"{name} exact"]
     is_all = exact_points == points
     if f"{name} fused" in times:
@@ -149,14 +157,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["120x214", "240x480", "480x854"], help="height x width")
     parser.add_argument("--channels", type=int, default=2, help="classes of the mask")
-    parser.add_argument("--exact-up-to", type=int, default=26000, help="points, of which the exact sum is taken on all")
-    parser.add_argument("--exact-part", type=int, default=8192, help="of how many points it is taken otherwise")
-    parser.add_argument("--real", type=int, default=2, help="how many real frames")
+    parser.add_argument(
+        "--exact-up-to", type=int, default=26000, help="largest number of points for the exact sum on all"
+    )
+    parser.add_argument("--exact-part", type=int, default=8192, help="number of points that it uses otherwise")
+    parser.add_argument("--real", type=int, default=2, help="number of real frames")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, default=RESULTS / "crf.json")
-    parser.add_argument("--smallest", action="store_true", help="a few seconds: does it run at all")
+    parser.add_argument("--smallest", action="store_true", help="small sizes, to check that the script runs")
     args = parser.parse_args()
     if args.smallest:
         vars(args).update(SMALLEST)

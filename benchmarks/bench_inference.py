@@ -1,11 +1,11 @@
-"""Time segmentation of a video, frame by frame. Writes benchmarks/results/inference.json.
+"""Time and memory of segmenting a video frame by frame. Writes benchmarks/results/inference.json.
 
     python benchmarks/bench_inference.py --height 480 --width 854 --objects 1 3 --threads 2
 
-Every frame goes through `VideoSegmenter`: network, soft aggregation, mask. Beside it, in turns with it, a plain forward
-of ResNet-101 on one frame: the unit in which every time is given as well. `keys` says whether each object has features
-of its own after the attention (per_object) or all share their image's (shared); `in chunks` encodes several frames at
-once. Memory is shown on small frames as well: the most until a tenth of the frames, and until all.
+`VideoSegmenter` segments every frame: network, soft aggregation, mask. The calls are interleaved with a plain forward
+of ResNet-101 on one frame, the unit in which times are also given. `keys`: each object has its own features after the
+attention (per_object), or all objects share those of the image (shared). `in chunks` encodes several frames at once.
+Peak memory is also measured on a video of small frames, after a tenth of the frames and after all.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, rounded, use_precision, write
+from measure import RESULTS, interleaved_times, machine, peak_gib, plain_forward, rounded, use_precision, write
 
 from ssvos.config import AttentionConfig, BackboneConfig, ModelConfig
 from ssvos.device import choose_device
@@ -27,27 +27,27 @@ from ssvos.models.network import Network
 def network(args: argparse.Namespace, device: torch.device, keys: str) -> Network:
     torch.manual_seed(0)
     config = ModelConfig(backbone=BackboneConfig(name=args.backbone), attention=AttentionConfig(keys=keys))
-    made = Network(config).to(device).eval()
+    result = Network(config).to(device).eval()
     if args.compile:
-        made.step, made.encode = torch.compile(made.step), torch.compile(made.encode)
-    return made
+        result.step, result.encode = torch.compile(result.step), torch.compile(result.encode)
+    return result
 
 
 def scribble(height: int, width: int, objects: int) -> np.ndarray:
-    """A stroke for each object, one under the other, and one of background."""
-    made = np.full((height, width), 255, np.uint8)
+    """A scribble (H, W) uint8: one stroke for each object, below each other, and a background stroke."""
+    labels = np.full((height, width), 255, np.uint8)
     for k in range(objects):
         row = height * (k + 1) // (objects + 2)
-        made[row : row + 5, width // 4 : width // 2] = k + 1
-    made[-10:-5] = 0
-    return made
+        labels[row : row + 5, width // 4 : width // 2] = k + 1
+    labels[-10:-5] = 0
+    return labels
 
 
 class Frames:
-    """Gives a video's next mask at each call, in mixed precision if asked for."""
+    """A video: every call segments the next frame. dtype: other than float32 for mixed precision."""
 
-    def __init__(self, made: Network, args: argparse.Namespace, dtype: torch.dtype, objects: int):
-        self.segmenter, self.dtype = VideoSegmenter(made), dtype
+    def __init__(self, network: Network, args: argparse.Namespace, dtype: torch.dtype, objects: int):
+        self.segmenter, self.dtype = VideoSegmenter(network), dtype
         self.frame = np.random.default_rng(0).integers(0, 255, (args.height, args.width, 3), dtype=np.uint8)
         self._next(scribble(args.height, args.width, objects))
 
@@ -60,31 +60,31 @@ class Frames:
 
 
 class Chunks:
-    """The same steps without the masks, the frames encoded several at once; each call is one chunk."""
+    """A video without masks: every call encodes the next chunk of frames at once and takes their steps."""
 
-    def __init__(self, made: Network, args: argparse.Namespace, device: torch.device):
-        self.made, self.frames = made, torch.rand(args.chunk, 3, args.height, args.width, device=device)
+    def __init__(self, network: Network, args: argparse.Namespace, device: torch.device):
+        self.network, self.frames = network, torch.rand(args.chunk, 3, args.height, args.width, device=device)
         strokes = torch.full((1, args.height, args.width), 255, dtype=torch.uint8, device=device)
         strokes[:, args.height // 3 : args.height // 3 + 5, args.width // 4 : args.width // 2] = 1
         with torch.inference_mode():
-            self.state = made.begin(made.encode(self.frames[:1]), strokes)
+            self.state = network.begin(network.encode(self.frames[:1]), strokes)
 
     @torch.inference_mode()
     def __call__(self) -> None:
-        for parts in zip(*(f.split(1) for f in self.made.encode(self.frames)), strict=True):
-            _, _, self.state = self.made.step(Trunk(*parts), self.state)
+        for parts in zip(*(f.split(1) for f in self.network.encode(self.frames)), strict=True):
+            _, _, self.state = self.network.step(Trunk(*parts), self.state)
 
 
 def measure(args: argparse.Namespace, device: torch.device, precision: str) -> dict:
     dtype = use_precision(precision)
-    works = {"plain_forward": plain_forward(torch.rand(1, 3, args.height, args.width, device=device))}
+    functions = {"plain_forward": plain_forward(torch.rand(1, 3, args.height, args.width, device=device))}
     for keys in ("per_object", "shared"):
-        made = network(args, device, keys)
+        shared = network(args, device, keys)
         for objects in args.objects:
-            works[f"{objects} objects, {keys} keys"] = Frames(made, args, dtype, objects)
+            functions[f"{objects} objects, {keys} keys"] = Frames(shared, args, dtype, objects)
     if dtype == torch.float32:
-        works["1 object, in chunks"] = Chunks(network(args, device, "shared"), args, device)
-    times = in_turns(works, args.repeats, device)
+        functions["1 object, in chunks"] = Chunks(network(args, device, "shared"), args, device)
+    times = interleaved_times(functions, args.repeats, device)
     if "1 object, in chunks" in times:
         times["1 object, in chunks"] /= args.chunk
     unit = times["plain_forward"]
@@ -96,7 +96,7 @@ def measure(args: argparse.Namespace, device: torch.device, precision: str) -> d
 
 
 def peak_of_video(args: argparse.Namespace, device: torch.device) -> float:
-    """Peak memory while one frame after another is segmented, in GiB."""
+    """Peak memory of segmenting `only_peak` frames, in GiB."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     frames = Frames(network(args, device, "per_object"), args, torch.float32, 1)
@@ -106,15 +106,14 @@ def peak_of_video(args: argparse.Namespace, device: torch.device) -> float:
 
 
 def memory(args: argparse.Namespace, device: torch.device) -> dict:
-    """Peak memory at the size asked for and on small frames: of processes of their own, or what was allocated on the
-    GPU."""
+    """Peak memory at the requested size and on small frames, each in a separate process, or on the GPU."""
 
     def peak(height: int, width: int, frames: int, backbone: str) -> float:
         video = {"height": height, "width": width, "only_peak": frames, "backbone": backbone, "device": args.device}
         if device.type == "cuda":
             return peak_of_video(argparse.Namespace(**vars(args) | video), device)
-        given = [str(part) for name, value in video.items() for part in (f"--{name.replace('_', '-')}", value)]
-        done = subprocess.run([sys.executable, __file__, *given], check=True, capture_output=True, text=True)
+        options = [str(part) for name, value in video.items() for part in (f"--{name.replace('_', '-')}", value)]
+        done = subprocess.run([sys.executable, __file__, *options], check=True, capture_output=True, text=True)
         return float(done.stdout.split()[-1])
 
     few, many = max(args.video_frames // 10, 2), args.video_frames
@@ -131,17 +130,17 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--width", type=int, default=854)
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 3])
-    parser.add_argument("--chunk", type=int, default=4, help="frames encoded at once")
-    parser.add_argument("--threads", type=int, nargs="+", default=[2], help="one measurement for each")
+    parser.add_argument("--chunk", type=int, default=4, help="number of frames encoded at once")
+    parser.add_argument("--threads", type=int, nargs="+", default=[2], help="numbers of threads, one measurement each")
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=("float32", "tf32", "bfloat16"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the network first")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
-        "--video-frames", type=int, default=2000, help="length of the small video whose memory is shown"
+        "--video-frames", type=int, default=2000, help="length of the video of small frames, for memory"
     )
     parser.add_argument("--json", type=Path, default=RESULTS / "inference.json")
-    parser.add_argument("--smallest", action="store_true", help="a few seconds: does it run at all")
+    parser.add_argument("--smallest", action="store_true", help="small sizes, to check that the script runs")
     parser.add_argument("--only-peak", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.smallest:
@@ -156,13 +155,13 @@ def main() -> None:
         "chunk": args.chunk,
         "compiled": args.compile,
         "runs": [],
-        "memory": memory(args, device),  # before anything else is on the GPU
+        "memory": memory(args, device),  # first, while the GPU is empty
     }
     for threads in args.threads:
         torch.set_num_threads(threads)
         for precision in args.dtypes:
             result["runs"].append({"threads": threads} | measure(args, device, precision))
-            write(args.json, result)  # what there is, should the next run fail
+            write(args.json, result)  # also if the next run fails
 
 
 if __name__ == "__main__":

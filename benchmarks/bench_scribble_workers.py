@@ -1,9 +1,10 @@
-"""Scribble generation by Ray Data with one and with two workers. Writes benchmarks/results/scribble_workers.json.
+"""Speed of scribble simulation by Ray Data for several numbers of workers. Writes results/scribble_workers.json.
 
     python benchmarks/bench_scribble_workers.py [--frames 2048] [--workers 1,2]
 
-Made masks of 480x854 as PNG files, the stage's own function from index to table of scribbles; each number of workers in
-a process of its own, which does a tenth of the frames first, so that Ray's start and imports are not counted.
+The masks are synthetic, 480x854, PNG files. The script times the stage's function, from the index to the table of
+scribbles. Each number of workers runs in a new process, which first processes a tenth of the frames, so that the time
+excludes the start of Ray and imports.
 """
 
 import argparse
@@ -17,18 +18,18 @@ from pathlib import Path
 
 import cv2
 import pyarrow as pa
-from bench_scribbles import made_masks, processor
+from bench_scribbles import processor, synthetic_masks
 
 from ssvos.files import write_text
 from ssvos.labels import write_labels
 
 RESULT = Path(__file__).parent / "results" / "scribble_workers.json"
-MASKS = 40  # different ones; the others are the same files under other names
+MASKS = 40  # number of different masks, which repeat
 
 
 def index_of(root: Path, frames: int) -> pa.Table:
-    """The columns of the index that a scribble is made from."""
-    for number, mask in enumerate(made_masks(MASKS)):
+    """Write the masks and return the columns of an index that scribble simulation reads."""
+    for number, mask in enumerate(synthetic_masks(MASKS)):
         write_labels(root / f"{number}.png", mask)
     rows = [
         {
@@ -46,8 +47,8 @@ def index_of(root: Path, frames: int) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def seconds(root: str, frames: int, workers: int, told) -> None:
-    """In a process of its own: Ray with so many CPUs."""
+def measure(root: str, frames: int, workers: int, results: multiprocessing.Queue) -> None:
+    """Put the seconds and the number of scribbles into `results`. Runs in a new process."""
     import ray
 
     from pipelines.cluster.worker_inputs import PackedInputs
@@ -56,11 +57,11 @@ def seconds(root: str, frames: int, workers: int, told) -> None:
 
     cv2.setNumThreads(1)
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    parcel, table = PackedInputs({"index": root}, {"made": root}), index_of(Path(root), frames)
-    simulate(table.slice(0, frames // 10), parcel, ScribbleConfig())
+    inputs, table = PackedInputs({"index": root}, {"made": root}), index_of(Path(root), frames)
+    simulate(table.slice(0, frames // 10), inputs, ScribbleConfig())
     start = time.perf_counter()
-    made = simulate(table, parcel, ScribbleConfig())
-    told.put((time.perf_counter() - start, len(made)))
+    scribbles = simulate(table, inputs, ScribbleConfig())
+    results.put((time.perf_counter() - start, len(scribbles)))
     ray.shutdown()
 
 
@@ -69,12 +70,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=2048)
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--json", type=Path, default=RESULT)
-    parser.add_argument("--smallest", action="store_true", help="a few frames: does it run at all")
+    parser.add_argument("--smallest", action="store_true", help="small sizes, to check that the script runs")
     args = parser.parse_args()
     frames = 64 if args.smallest else args.frames
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
-    apart = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn")
     result = {
         "what": "scribbles by Ray Data, 480x854, PNG in, table out",
         "machine": processor().replace("one core of ", ""),
@@ -82,15 +83,18 @@ def main() -> None:
     result |= {"frames": frames, "workers": {}}
     for workers in map(int, args.workers.split(",")):
         with tempfile.TemporaryDirectory() as root:
-            told = apart.Queue()
-            process = apart.Process(target=seconds, args=(root, frames, workers, told))
+            results = context.Queue()
+            process = context.Process(target=measure, args=(root, frames, workers, results))
             process.start()
             process.join()
             if process.exitcode:
-                sys.exit(f"bench_scribble_workers: no result with {workers} workers, see above")
-            taken, made = told.get()
-        assert made == frames
-        result["workers"][str(workers)] = {"seconds": round(taken, 2), "frames_per_second": round(frames / taken, 1)}
+                sys.exit(f"bench_scribble_workers: {workers} workers failed; see the error above")
+            seconds, count = results.get()
+        assert count == frames
+        result["workers"][str(workers)] = {
+            "seconds": round(seconds, 2),
+            "frames_per_second": round(frames / seconds, 1),
+        }
     rates = {int(count): one["frames_per_second"] for count, one in result["workers"].items()}
     fewest = min(rates)
     result["efficiency"] = {

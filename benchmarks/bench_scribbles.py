@@ -1,8 +1,8 @@
-"""Scribble simulation beside plain scikit-image, on one core. Writes benchmarks/results/scribbles.json.
+"""Time of scribble simulation on one core, and of plain scikit-image. Writes benchmarks/results/scribbles.json.
 
     python benchmarks/bench_scribbles.py [--frames 40]
 
-Takes masks of $SSVOS_REAL_DATA/davis if the variable is set, made ones otherwise, always 480x854.
+The masks are those of $SSVOS_REAL_DATA/davis if the variable is set, else synthetic ones, all of 480x854.
 """
 
 import argparse
@@ -26,15 +26,15 @@ from ssvos.scribbles.simulate import simulate_scribble
 
 RESULT = Path(__file__).parent / "results" / "scribbles.json"
 CONFIG = ScribbleConfig()
-EVERY = 40  # of the real masks, in order of their paths
+EVERY = 40  # every 40th real mask in the order of paths is used
 
 
 def real_masks(root: Path) -> list[np.ndarray]:
     return [read_labels(path) for path in sorted(root.glob("Annotations/480p/*/*.png"))[::EVERY]]
 
 
-def made_masks(num: int = 40) -> list[np.ndarray]:
-    """Two wobbly ellipses a frame, about as large as DAVIS's objects."""
+def synthetic_masks(num: int = 40) -> list[np.ndarray]:
+    """Frames with two irregular ellipses each, about as large as the objects of DAVIS."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:480, :854]
     masks = []
@@ -50,7 +50,7 @@ def made_masks(num: int = 40) -> list[np.ndarray]:
 
 
 def plain_scribble(mask: np.ndarray, rng: np.random.Generator, crop: bool) -> np.ndarray:
-    """The four steps of III-E as scikit-image offers them, over the whole frame or cropped to each object."""
+    """The four steps of Section III-E with scikit-image, on the whole frame or cropped to each object."""
     labels = np.full(mask.shape, 255, dtype=np.uint8)
     for object_id in object_ids(mask):
         region = mask == object_id
@@ -73,7 +73,7 @@ def plain_scribble(mask: np.ndarray, rng: np.random.Generator, crop: bool) -> np
 
 
 def milliseconds(function: Callable[[np.ndarray], object], masks: list[np.ndarray]) -> list[float]:
-    """The better of two rounds for each mask, in processor time: the machine may be shared."""
+    """Processor time of each mask in milliseconds, the smaller of two rounds, because the machine may be shared."""
     times = []
     for mask in masks:
         rounds = []
@@ -94,13 +94,13 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=40, help="made masks")
+    parser.add_argument("--frames", type=int, default=40, help="number of synthetic masks")
     parser.add_argument("--json", type=Path, default=RESULT)
-    parser.add_argument("--smallest", action="store_true", help="a few made masks: does it run at all")
+    parser.add_argument("--smallest", action="store_true", help="small sizes, to check that the script runs")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     root = None if args.smallest else os.environ.get("SSVOS_REAL_DATA")
-    masks = real_masks(Path(root) / "davis") if root else made_masks(2 if args.smallest else args.frames)
+    masks = real_masks(Path(root) / "davis") if root else synthetic_masks(2 if args.smallest else args.frames)
     rng = np.random.default_rng(0)
     runs = {
         "ssvos": lambda mask: simulate_scribble(mask, rng, CONFIG),
@@ -124,8 +124,8 @@ def main() -> None:
             "frames_per_second": round(1000 / mean, 1),
         }
     ours = result["ssvos"]["frames_per_second"]
-    for rival in ("skimage_cropped", "skimage_whole_frame"):
-        result[f"ratio_to_{rival}"] = round(ours / result[rival]["frames_per_second"], 2)
+    for name in ("skimage_cropped", "skimage_whole_frame"):
+        result[f"ratio_to_{name}"] = round(ours / result[name]["frames_per_second"], 2)
     write_text(args.json, json.dumps(result, indent=2) + "\n")
 
 

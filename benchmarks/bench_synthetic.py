@@ -1,8 +1,9 @@
-"""How fast one core renders the embedded data set and rich clips, and writes the former: clips a second, as JSON.
+"""Rendering speed of one core for plain and rich clips, and writing speed. Writes benchmarks/results/synthetic.json.
 
-Rich clips of training's size stand beside plain ones of the same size, and both beside the demo's.
+    python benchmarks/bench_synthetic.py --clips 8
 
-Example: python benchmarks/bench_synthetic.py --clips 8
+It renders the demo's clips, rich clips at the size of training, and plain clips at that size. Writing is measured for
+the demo's clips.
 """
 
 import argparse
@@ -29,8 +30,8 @@ RICH = PLAIN.model_copy(update={"rich": RichConfig()})
 
 
 def rendering(config: SyntheticConfig, num_clips: int) -> dict[str, float | int]:
-    """Processor time for `num_clips` clips, of all and of the slowest."""
-    for index in range(12):  # the first clips of a process also decode its photographs and make its patterns
+    """Rendering speed over `num_clips` clips, and the median and longest processor time of a clip."""
+    for index in range(12):  # warm-up: the first clips of a process also decode photographs and make patterns
         render_clip(config, "train", index)
     times = []
     for index in range(100, 100 + num_clips):
@@ -50,7 +51,7 @@ def rendering(config: SyntheticConfig, num_clips: int) -> dict[str, float | int]
 
 
 def writing(num_clips: int) -> dict[str, float]:
-    """Processor time for clips of the demo rendered, encoded and written."""
+    """Speed, in processor time, of rendering, encoding and writing clips of the demo."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         make_dataset(DEMO.model_copy(update={"num_train": num_clips, "num_val": 1}), Path(folder))
@@ -62,7 +63,7 @@ def writing(num_clips: int) -> dict[str, float]:
 
 
 def measure(num_clips: int) -> dict[str, object]:
-    """All of it, and on what."""
+    """All measurements, and the machine."""
     return {
         "clips": num_clips,
         "demo": rendering(DEMO, num_clips) | writing(num_clips),
@@ -79,9 +80,9 @@ def measure(num_clips: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=40, help="how many clips to render (default: 40)")
+    parser.add_argument("--clips", type=int, default=40, help="number of clips to render (default: 40)")
     parser.add_argument("--json", type=Path, default=RESULT, help=f"where to write (default: {RESULT.name})")
-    parser.add_argument("--smallest", action="store_true", help="two clips: does it run at all")
+    parser.add_argument("--smallest", action="store_true", help="small sizes, to check that the script runs")
     arguments = parser.parse_args()
     arguments.clips = 2 if arguments.smallest else arguments.clips
     cv2.setNumThreads(1)

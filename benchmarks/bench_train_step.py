@@ -1,10 +1,10 @@
-"""Time a training step: forward, joint loss, backward, Adam. Writes benchmarks/results/train_step.json.
+"""Time and memory of a training step: forward, joint loss, backward, Adam. Writes benchmarks/results/train_step.json.
 
     python benchmarks/bench_train_step.py --backbone resnet101 --height 240 --width 480 --frames 8 --batch 1 --threads 2
 
-The backbone is frozen up to layer3; layer4 and the heads learn. Beside the step, in turns with it: a plain forward of
-ResNet-101 on the same frames, the unit in which every time is given as well, and the step without a dense-CRF loss and
-with it at half and at full scale. Peak memory is that of a process of its own that takes steps at half scale.
+The backbone is frozen up to layer3; layer4 and the heads train. The script times, interleaved, the step without a
+dense-CRF loss, with it at half and at full scale, and a plain forward of ResNet-101 on the same frames, the unit in
+which times are also given. Peak memory is measured at half scale, on a CPU in a separate process.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import torch
-from measure import RESULTS, in_turns, machine, peak_gib, plain_forward, rounded, use_precision, write
+from measure import RESULTS, interleaved_times, machine, peak_gib, plain_forward, rounded, use_precision, write
 from skimage.data import astronaut
 from torch.nn.utils import clip_grad_norm_
 
@@ -31,13 +31,13 @@ LOSSES = {
 
 
 def _photograph(height: int, width: int) -> torch.Tensor:
-    """A natural image: the lattice of the loss has as many nodes as an image has colours, and noise has most."""
+    """A natural image, because the lattice of the loss has more nodes for noise than for natural colors."""
     photograph = cv2.resize(astronaut(), (width, height), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(photograph).permute(2, 0, 1).float() / 255
 
 
 class Step:
-    """A network, a clip with strokes on every frame, and an optimizer; called, it takes a step."""
+    """A network, a clip with strokes on every frame, and an optimizer."""
 
     def __init__(self, args: argparse.Namespace, device: torch.device, dtype: torch.dtype):
         torch.manual_seed(0)
@@ -57,32 +57,33 @@ class Step:
             return model(self.frames, self.target[:, 0])
 
     def take(self, loss: LossConfig) -> None:
+        """Take one training step."""
         self.optimizer.zero_grad(set_to_none=True)
         joint_loss(self.predict(self.model), self.frames, self.target, loss, auxiliary_weight=1.0).total.backward()
         clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
 
     def loss_alone(self, loss: LossConfig):
-        """Value and gradient of the loss at a prediction that is there already."""
-        with torch.no_grad():  # for which a compiled network would be compiled again
-            found = self.predict(self.network)
-        prediction = type(found)(*(p.float() for p in found))
+        """A function that computes value and gradient of the loss at a fixed prediction."""
+        with torch.no_grad():  # uncompiled, because a compiled network would compile again without gradients
+            output = self.predict(self.network)
+        prediction = type(output)(*(p.float() for p in output))
 
-        def work() -> None:
+        def value_and_gradient() -> None:
             leaves = type(prediction)(*(p.detach().requires_grad_() for p in prediction))
             joint_loss(leaves, self.frames, self.target, loss, auxiliary_weight=1.0).total.backward()
 
-        return work
+        return value_and_gradient
 
 
 def measure(args: argparse.Namespace, device: torch.device, precision: str) -> dict:
     step = Step(args, device, use_precision(precision))
-    peak = _peak(step) if device.type == "cuda" else _peak_in_its_own_process(args, precision)
-    works = {"plain_forward": plain_forward(step.frames.flatten(0, 1))}
+    peak = _peak(step) if device.type == "cuda" else _peak_in_separate_process(args, precision)
+    functions = {"plain_forward": plain_forward(step.frames.flatten(0, 1))}
     for name, loss in LOSSES.items():
-        works[f"step_{name}"] = lambda loss=loss: step.take(loss)
-        works[f"loss_{name}"] = step.loss_alone(loss)
-    times = in_turns(works, args.repeats, device)
+        functions[f"step_{name}"] = lambda loss=loss: step.take(loss)
+        functions[f"loss_{name}"] = step.loss_alone(loss)
+    times = interleaved_times(functions, args.repeats, device)
     unit = times["plain_forward"]
     return {
         "dtype": precision,
@@ -103,7 +104,7 @@ def _peak(step: Step) -> float:
     return round(peak_gib(step.device), 2)
 
 
-def _peak_in_its_own_process(args: argparse.Namespace, precision: str) -> float:
+def _peak_in_separate_process(args: argparse.Namespace, precision: str) -> float:
     command = [sys.executable, __file__, *sys.argv[1:], "--only-peak", precision]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -115,13 +116,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=480)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--threads", type=int, nargs="+", default=[2], help="one measurement for each")
+    parser.add_argument("--threads", type=int, nargs="+", default=[2], help="numbers of threads, one measurement each")
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=("float32", "tf32", "bfloat16"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the network first")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, default=RESULTS / "train_step.json")
-    parser.add_argument("--smallest", action="store_true", help="a few seconds: does it run at all")
+    parser.add_argument("--smallest", action="store_true", help="small sizes, to check that the script runs")
     parser.add_argument("--only-peak", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.smallest:
@@ -143,7 +144,7 @@ def main() -> None:
         torch.set_num_threads(threads)
         for precision in args.dtypes:
             result["runs"].append({"threads": threads, "repeats": args.repeats} | measure(args, device, precision))
-            write(args.json, result)  # what there is, should the next run fail
+            write(args.json, result)  # also if the next run fails
 
 
 if __name__ == "__main__":

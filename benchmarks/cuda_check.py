@@ -1,11 +1,11 @@
-"""All that wants a GPU, in one go of two minutes: the tests of tests/test_cuda.py, and the times of docs/speed.md.
+"""Everything that needs a GPU, in two minutes: the tests of tests/test_cuda.py, and the times in docs/speed.md.
 
     python benchmarks/cuda_check.py --out results_of_the_gpu
 
-Every part is a process of its own with a limit of seconds; one that fails or takes too long is written down with its
-last lines, and the next one runs; limits grow with `--seconds`. The tests and the counting of compiled graphs, which
-take no times that count, run beside each other at first. In `--out`: one JSON file a script, as docs/speed.md's tables
-read them from benchmarks/results, and check_cuda.json, which says how each part went.
+Every part runs in a separate process with a time limit, which is proportional to `--seconds`. If a part fails or
+exceeds its limit, its last lines of output are saved and the next part runs. The tests and the count of compiled graphs
+measure no times, so they run first and in parallel. `--out` receives one JSON file for each script, from which
+cuda_tables.py makes the tables of docs/speed.md, and check_cuda.json with the status of each part.
 """
 
 import argparse
@@ -26,18 +26,18 @@ TRAIN_STEP = "train_step_cuda.json"
 
 
 class Part(NamedTuple):
-    """What python runs, the most seconds it may take, and the file its result goes into; none for the tests."""
+    """Arguments of python, time limit in seconds, and file of the result; "" for the tests."""
 
     command: str
     seconds: float
     file: str = ""
 
 
-BESIDE_EACH_OTHER = {
+PARALLEL = {
     "tests": Part("-m pytest -q -p no:cacheprovider --no-header -rfEs --tb=short tests/test_cuda.py", 60),
     "compile": Part("bench_compile.py --budget 35", 55, "compile_cuda.json"),
 }
-IN_TURN = {
+SEQUENTIAL = {
     "train_step, 1 clip": Part("bench_train_step.py --repeats 10 --dtypes float32 tf32 bfloat16", 40, TRAIN_STEP),
     "crf": Part("bench_crf.py --sizes 240x480 480x854 --exact-up-to 120000 --repeats 5", 30, "crf_cuda.json"),
     "inference": Part(
@@ -47,12 +47,12 @@ IN_TURN = {
     "train_step, 4 clips": Part(
         "bench_train_step.py --repeats 10 --dtypes float32 tf32 bfloat16 --batch 4", 40, TRAIN_STEP
     ),
-    # its graph is the one that `compile` has left in the compiler's cache
+    # part `compile` leaves this graph in the compiler's cache
     "train_step, compiled ResNet-18": Part(
         "bench_train_step.py --repeats 10 --backbone resnet18 --compile", 60, TRAIN_STEP
     ),
 }
-# asked for by name alone: minutes of compilation
+# run only if named with --parts: compilation takes minutes
 ON_REQUEST = {
     "train_step, compiled": Part(
         "bench_train_step.py --repeats 10 --compile --dtypes float32 bfloat16", 400, TRAIN_STEP
@@ -61,27 +61,27 @@ ON_REQUEST = {
 
 
 class Run:
-    """A part that has been started, in a process group of its own: a compiler has workers."""
+    """A running part, in its own process group, because compilers start workers."""
 
     def __init__(self, name: str, part: Part, args: argparse.Namespace, seconds: float):
         self.name, self.part, self.started = name, part, time.perf_counter()
         self.limit = min(part.seconds * args.seconds / ALL_SECONDS, seconds)
         self.log, self.json = (args.out / f".{name}.{end}" for end in ("log", "json"))
-        self.json.unlink(missing_ok=True)  # of an earlier check
+        self.json.unlink(missing_ok=True)  # the result of an earlier check
         command = [sys.executable, *part.command.split()]
         if part.file:
             command[1] = str(HERE / command[1])
             command += ["--device", args.device, "--json", str(self.json), *(["--smallest"] if args.smallest else [])]
         path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
-        environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic algorithms ask for it
+        environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # required by deterministic algorithms
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment, cwd=HERE.parent
             )
 
     def finish(self) -> dict:
-        """Wait for it -> how it went."""
+        """Wait for the process -> its status, seconds, command and last lines of output."""
         try:
             code = self.process.wait(max(0.0, self.started + self.limit - time.perf_counter()))
             status = "passed" if code == 0 else f"failed with {code}"
@@ -93,11 +93,11 @@ class Run:
         print(f"{self.name}: {status}, {seconds} s", flush=True)
         lines = self.log.read_text(errors="replace").splitlines()
         self.log.unlink()
-        told = lines[-LAST_LINES:] if not self.part.file or status != "passed" else []
-        return {"status": status, "seconds": seconds, "command": self.part.command, "last_lines": told}
+        last_lines = lines[-LAST_LINES:] if not self.part.file or status != "passed" else []
+        return {"status": status, "seconds": seconds, "command": self.part.command, "last_lines": last_lines}
 
     def result(self) -> dict | None:
-        """What its script has written, with each run's own settings beside its times; taken away from the folder."""
+        """Read and remove the script's result; None without one. Runs of training steps include their settings."""
         if not self.part.file or not self.json.is_file():
             return None
         result = json.loads(self.json.read_text())
@@ -114,19 +114,19 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def keep(run: Run, folder: Path) -> None:
-    """Put a part's result into its file; the runs of several parts stand one after the other."""
+def save_result(run: Run, folder: Path) -> None:
+    """Save a part's result in its file. Parts that share a file append their runs."""
     result, path = run.result(), folder / run.part.file
     if result is None:
         return
     if path.is_file() and run.part.file == TRAIN_STEP:
-        before = json.loads(path.read_text())
-        result = before | {"runs": before["runs"] + result["runs"]}
+        previous = json.loads(path.read_text())
+        result = previous | {"runs": previous["runs"] + result["runs"]}
     path.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def surroundings() -> dict:
-    """Versions and the card, asked of a process of its own: a broken driver must not end the check."""
+    """Versions and the GPU, read in a separate process, because a broken driver must not end the check."""
     code = (
         "import json, torch, triton; print(json.dumps({'torch': torch.__version__, 'cuda': torch.version.cuda, "
         "'triton': triton.__version__, 'cudnn': torch.backends.cudnn.version(), "
@@ -140,31 +140,36 @@ def surroundings() -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--seconds", type=float, default=ALL_SECONDS, help="of everything; what is left is not run")
-    every = {**BESIDE_EACH_OTHER, **IN_TURN, **ON_REQUEST}
-    parser.add_argument("--parts", nargs="+", choices=every, help="these alone")
-    parser.add_argument("--device", default="cuda", help="cpu, with --smallest: does the check itself run")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=ALL_SECONDS,
+        help="time limit of the whole check",
+    )
+    parts = {**PARALLEL, **SEQUENTIAL, **ON_REQUEST}
+    parser.add_argument("--parts", nargs="+", choices=parts, help="run only these parts")
+    parser.add_argument("--device", default="cuda", help="cpu with --smallest checks the script itself")
     parser.add_argument("--smallest", action="store_true")
     args = parser.parse_args()
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
-    chosen = args.parts or [*BESIDE_EACH_OTHER, *IN_TURN]
+    started = time.perf_counter()
+    chosen = args.parts or [*PARALLEL, *SEQUENTIAL]
     summary = {"surroundings": surroundings(), "parts": {}}
     print(summary["surroundings"], flush=True)
-    together = [name for name in chosen if name in BESIDE_EACH_OTHER]
-    for names in [together, *([name] for name in chosen if name not in BESIDE_EACH_OTHER)]:
-        left = args.seconds - (time.perf_counter() - began)
-        if left < 1:
+    together = [name for name in chosen if name in PARALLEL]
+    for names in [together, *([name] for name in chosen if name not in PARALLEL)]:
+        remaining = args.seconds - (time.perf_counter() - started)
+        if remaining < 1:
             summary["parts"] |= {name: {"status": f"not run: {args.seconds:g} s were spent"} for name in names}
             continue
-        for run in [Run(name, every[name], args, left) for name in names]:
+        for run in [Run(name, parts[name], args, remaining) for name in names]:
             summary["parts"][run.name] = run.finish()
-            keep(run, args.out)
+            save_result(run, args.out)
         (args.out / "check_cuda.json").write_text(json.dumps(summary, indent=2) + "\n")
     for name, part in summary["parts"].items():
         print(f"{name}: {part['status']}", *part.get("last_lines", [])[-25:], sep="\n    ")
-    print(f"{time.perf_counter() - began:.0f} s; results in {args.out}")
+    print(f"{time.perf_counter() - started:.0f} s; results in {args.out}")
 
 
 if __name__ == "__main__":

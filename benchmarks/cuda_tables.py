@@ -1,9 +1,9 @@
-"""The tables of docs/speed.md that a GPU's times fill; `not run` where there is no result.
+"""The tables of docs/speed.md with times on a GPU; `not run` without a result.
 
     python benchmarks/cuda_tables.py [--take FOLDER] [--write]
 
---take: the folder that cuda_check.py wrote; its results are put beside the others first. Prints the tables; --write
-puts them into docs/speed.md.
+It prints the tables. --take copies the results of cuda_check.py from its folder to benchmarks/results first. --write
+writes the tables to docs/speed.md.
 """
 
 import argparse
@@ -32,17 +32,18 @@ ATTENTION_VARIANTS = ("scribble", "non_local", "criss_cross", "point_wise", "non
 
 
 def read(folder: Path, name: str) -> dict:
-    """A script's result on a GPU; empty where there is none."""
+    """Read a script's result on a GPU; empty without one."""
     path = folder / f"{name}_cuda.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def lines(head: tuple[str, ...], rows: list[tuple], texts: int = 1) -> str:
-    return table(head, rows or [(NOT_RUN,) * len(head)], texts)
+def table_or_not_run(head: tuple[str, ...], rows: list[tuple], num_leading: int = 1) -> str:
+    """A Markdown table; without rows it has one row of `not run`."""
+    return table(head, rows or [(NOT_RUN,) * len(head)], num_leading)
 
 
-def both(run: dict, seconds: str, name: str) -> str:
-    """A time, and what it is in plain forwards."""
+def time_and_ratio(run: dict, seconds: str, name: str) -> str:
+    """A time, and its ratio to a plain forward. seconds: the key of the times in the run."""
     if name not in run[seconds]:
         return ""
     forwards = "" if name == "plain_forward" else f" ({run['in_plain_forwards'][name]:.2f})"
@@ -51,14 +52,14 @@ def both(run: dict, seconds: str, name: str) -> str:
 
 def machines(folder: Path) -> str:
     check = read(folder, "check")
-    told = check.get("parts", {}).get("tests", {}).get("last_lines", [])
-    passed = next((line.strip("= ") for line in reversed(told) if " in " in line and "s" in line), NOT_RUN)
-    card = check.get("surroundings", {})
-    rows = [("`tests/test_cuda.py`", ": ".join(filter(None, (card.get("card"), passed))), card.get("torch", ""))]
+    last_lines = check.get("parts", {}).get("tests", {}).get("last_lines", [])
+    passed = next((line.strip("= ") for line in reversed(last_lines) if " in " in line and "s" in line), NOT_RUN)
+    gpu = check.get("surroundings", {})
+    rows = [("`tests/test_cuda.py`", ": ".join(filter(None, (gpu.get("card"), passed))), gpu.get("torch", ""))]
     for name in ("train_step", "inference", "crf", "attention", "compile"):
-        found = read(folder, name)
-        rows.append((f"`bench_{name}.py`", found.get("machine", NOT_RUN), found.get("torch", "")))
-    return lines(("script", "machine", "PyTorch"), rows, texts=3)
+        result = read(folder, name)
+        rows.append((f"`bench_{name}.py`", result.get("machine", NOT_RUN), result.get("torch", "")))
+    return table_or_not_run(("script", "machine", "PyTorch"), rows, num_leading=3)
 
 
 def train_steps(folder: Path) -> str:
@@ -68,26 +69,26 @@ def train_steps(folder: Path) -> str:
             run["batch"],
             run["dtype"],
             "yes" if run["compiled"] else "no",
-            *(both(run, "seconds", name) for name in STEPS),
+            *(time_and_ratio(run, "seconds", name) for name in STEPS),
             f"{run['peak_gib']:.2g} GiB",
         )
         for run in read(folder, "train_step").get("runs", [])
     ]
     head = ("backbone", "clips", "precision", "compiled", "plain forward", "without a CRF loss", "at half scale")
-    return lines((*head, "at full scale", "peak memory"), rows, texts=4)
+    return table_or_not_run((*head, "at full scale", "peak memory"), rows, num_leading=4)
 
 
 def inference(folder: Path) -> str:
     rows = [
-        (run["dtype"], *(both(run, "seconds_a_frame", name) for name in FRAMES))
+        (run["dtype"], *(time_and_ratio(run, "seconds_a_frame", name) for name in FRAMES))
         for run in read(folder, "inference").get("runs", [])
     ]
-    return lines(("precision", *(name.replace("_", " ") for name in FRAMES)), rows)
+    return table_or_not_run(("precision", *(name.replace("_", " ") for name in FRAMES)), rows)
 
 
 def inference_memory(folder: Path) -> str:
     memory = read(folder, "inference").get("memory", {})
-    return lines(
+    return table_or_not_run(
         ("peak memory", "GiB"), [(key.removeprefix("peak_gib_").replace("_", " "), memory[key]) for key in memory]
     )
 
@@ -119,7 +120,7 @@ def filters(folder: Path) -> str:
         "exact, fused",
         "lattice's gradient, cosine",
     )
-    return lines(head, rows, texts=2)
+    return table_or_not_run(head, rows, num_leading=2)
 
 
 def attention(folder: Path) -> str:
@@ -133,15 +134,15 @@ def attention(folder: Path) -> str:
         for name in ATTENTION_VARIANTS
         if name in modules
     ]
-    return lines(("module", "forward", "forward and backward", "peak memory of both"), rows)
+    return table_or_not_run(("module", "forward", "forward and backward", "peak memory of both"), rows)
 
 
 def compiled(folder: Path) -> str:
-    found = read(folder, "compile")
-    what = f"{found['backbone']}, {found['size'][0]}x{found['size'][1]}" if found else "compiled"
-    return lines(
-        (what, "graphs after each call", "graph breaks", "first call", "as it is", "compiled"),
-        list(_compiled_rows(found.get("runs", {}))),
+    result = read(folder, "compile")
+    first = f"{result['backbone']}, {result['size'][0]}x{result['size'][1]}" if result else "compiled"
+    return table_or_not_run(
+        (first, "graphs after each call", "graph breaks", "first call", "uncompiled", "compiled"),
+        list(_compiled_rows(result.get("runs", {}))),
     )
 
 
@@ -161,7 +162,7 @@ def _compiled_rows(runs: dict) -> Iterator[tuple]:
 
 
 def tables(folder: Path = RESULTS) -> dict[str, str]:
-    """All tables, by the name that their place in docs/speed.md has."""
+    """All tables by their name in docs/speed.md."""
     return {
         "cuda machines": machines(folder),
         "cuda train step": train_steps(folder),
@@ -175,15 +176,15 @@ def tables(folder: Path = RESULTS) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--take", type=Path, help="a folder of results to put beside the others first")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/speed.md")
+    parser.add_argument("--take", type=Path, help="folder of results to copy to benchmarks/results first")
+    parser.add_argument("--write", action="store_true", help="write the tables to docs/speed.md")
     args = parser.parse_args()
     for path in sorted(args.take.glob("*_cuda.json")) if args.take else []:
         shutil.copy(path, RESULTS)
-    found = tables()
-    print("\n\n".join(found.values()))
+    by_name = tables()
+    print("\n\n".join(by_name.values()))
     if args.write:
-        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), found))
+        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), by_name))
 
 
 if __name__ == "__main__":

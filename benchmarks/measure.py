@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, times of rivals taken in turns, peak memory, a unit of speed."""
+"""Shared by the benchmarks: the machine, interleaved timing, peak memory, and the unit of speed."""
 
 import json
 import os
@@ -20,39 +20,44 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def use_precision(name: str) -> torch.dtype:
-    """What the network computes in: float32, bfloat16, or tf32, which is float32 whose convolutions and products a GPU
-    takes of numbers cut to 10 bits. Everything that is float32 beside a bfloat16 network is whole float32."""
-    is_cut = name == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = is_cut
-    return torch.float32 if is_cut else getattr(torch, name)
+    """Set the precision of the network: float32, bfloat16 or tf32 -> the data type for autocast.
+
+    tf32 is float32 whose convolutions and matrix products a GPU computes with 10-bit mantissas. In a bfloat16 network,
+    operations that stay in float32 use full float32.
+    """
+    is_tf32 = name == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = is_tf32
+    return torch.float32 if is_tf32 else getattr(torch, name)
 
 
 def machine(device: torch.device, threads: int) -> dict:
-    """Processor or GPU, threads, versions, and how busy the machine was before. TF32 is off until a run asks for it."""
+    """Processor or GPU, threads, versions and load average. Turns TF32 off."""
     use_precision("float32")
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     processor = f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
     on_gpu = device.type == "cuda"
-    on_card = {"cuda_version": torch.version.cuda, "tf32": "off, but in runs of dtype tf32"} if on_gpu else {}
+    gpu_info = {"cuda_version": torch.version.cuda, "tf32": "off, but in runs of dtype tf32"} if on_gpu else {}
     return {
         "machine": f"{torch.cuda.get_device_name(device)}; {processor}" if on_gpu else processor,
         "threads": threads,
         "torch": torch.__version__,
         "load_average_before": round(os.getloadavg()[0], 1),
         "cuda": "run" if on_gpu else "not run: no GPU in this machine",
-    } | on_card
+    } | gpu_info
 
 
-def in_turns(works: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each work. They take turns, so that whatever else the machine does hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    warm_ups = 3 if device.type == "cuda" else 1  # a GPU's first calls load kernels, and its clock rises
+def interleaved_times(
+    functions: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Median seconds of each function. The calls are interleaved, so other load on the machine affects all alike."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    warm_ups = 3 if device.type == "cuda" else 1  # the first calls on a GPU load kernels and raise its clock
     for turn in range(warm_ups + repeats):
-        for name, work in works.items():
+        for name, function in functions.items():
             started = time.perf_counter()
-            work()
+            function()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if turn >= warm_ups:
@@ -61,8 +66,10 @@ def in_turns(works: Mapping[str, Callable[[], object]], repeats: int, device: to
 
 
 def plain_forward(frames: Tensor) -> Callable[[], object]:
-    """The unit of speed: a forward of ResNet-101 in its published shape on all frames (N, 3, H, W), as any user of it
-    would call it: layer4 at stride 32, batch normalisation apart, no classifier."""
+    """The unit of speed: a forward pass of ResNet-101 as published, on all frames (N, 3, H, W).
+
+    Layer4 is at stride 32, batch normalisation is a separate operation, and there is no classifier.
+    """
     network = ResNet(BackboneConfig()).to(frames.device).eval()
     first, *others = network.layer4
     first.conv2.stride = first.downsample[0].stride = (2, 2)
@@ -88,23 +95,23 @@ def plain_forward(frames: Tensor) -> Callable[[], object]:
 
 
 def peak_gib(device: torch.device) -> float:
-    """Most memory so far: of this process, or what was allocated on the GPU."""
+    """Peak memory so far in GiB: of this process, or allocated on the GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage's figure holds that of the process which started this one
+    if status.is_file():  # getrusage includes the parent process's peak
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30  # bytes on macOS
 
 
 def rounded(seconds: float) -> float:
-    """To the microsecond: a GPU's steps take few milliseconds."""
+    """Rounded to microseconds, because a step on a GPU takes a few milliseconds."""
     return round(seconds, 6)
 
 
 def write(path: Path, result: dict) -> None:
-    """Write a result as JSON and show it."""
+    """Write a result as JSON and print it."""
     text = json.dumps(result, indent=2)
     write_text(path, text + "\n")
     print(text)

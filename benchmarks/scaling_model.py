@@ -1,4 +1,4 @@
-"""A model of the pipeline's stages on more or fewer GPUs: measured costs, sizes of data, and how work is shared out."""
+"""A model of the pipeline's run times by number of GPUs: measured costs, sizes of data, and distribution of work."""
 
 import heapq
 import json
@@ -24,8 +24,12 @@ PIXELS_480P = 480 * 854
 
 @dataclass(frozen=True)
 class Assumptions:
-    """gpu_tflops: reached, not peak; 20 % of the 156 of an A100's TF32. link_gb: gigabytes a second between nodes, here
-    of 100-gigabit Ethernet. read_ms: a frame from the file system to a tensor, on the worker's own core."""
+    """Speeds of a cluster.
+
+    gpu_tflops: sustained, not peak; the default is 20 % of the 156 TFLOP/s of an A100 in TF32
+    link_gb:    gigabytes per second between nodes; the default is 100-gigabit Ethernet
+    read_ms:    milliseconds to read a frame from the file system into a tensor, on one core
+    """
 
     gpu_tflops: float = 31.0
     link_gb: float = 12.5
@@ -35,8 +39,15 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Videos and labelled frames. objects: of a judged video, on average. longest: frames of a judged video. pixels: of
-    a mask on disk. scored: whether the judged videos' masks are public. holdout: share of the training videos."""
+    """Sizes of a data set.
+
+    train_frames, val_frames: labelled frames
+    objects: mean number of objects of an evaluation video
+    longest: frames of the longest evaluation video
+    pixels:  of a mask on disk
+    scored:  whether the masks of the evaluation videos are public
+    holdout: fraction of the training videos that is held out
+    """
 
     name: str
     train_videos: int
@@ -51,19 +62,22 @@ class DataSet:
 
     @property
     def scribbled(self) -> int:
-        """Frames that get a scribble: of judged videos whose masks are not public, the first alone."""
+        """Frames that get a scribble; of evaluation videos without public masks only the first."""
         return self.train_frames + (self.val_frames if self.scored else self.val_videos)
 
 
-# frames and objects of YouTube-VOS's judged videos, and all `longest`: approximately
+# approximate: frames and objects of the evaluation videos of YouTube-VOS, and `longest` of both
 DAVIS = DataSet("DAVIS-2017", 60, 4209, 30, 1999, 61 / 30, 104, PIXELS_480P, True, 0.15)
 YOUTUBE = DataSet("YouTube-VOS", 3471, 94_000, 507, 13_700, 1065 / 507, 36, 720 * 1280, False, 0.03)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured. Training and inference in seconds a frame of 480x854 on the two cores, and in plain forwards; scribbles
-    and scores in seconds of one core."""
+    """Measured costs of a frame of 480x854.
+
+    train_*, infer_*: seconds on two cores, and the ratio to a plain forward
+    scribble, score:  seconds of one core
+    """
 
     train_seconds: float
     train_forwards: float
@@ -74,6 +88,8 @@ class Costs:
 
     @classmethod
     def read(cls, folder: Path) -> "Costs":
+        """Read the costs from the JSON results of the benchmarks in a folder."""
+
         def load(name: str) -> dict:
             return json.loads((folder / f"{name}.json").read_text())
 
@@ -95,7 +111,7 @@ class Costs:
 
 @cache
 def forward_flop() -> float:
-    """Floating-point operations of a plain forward of one frame of 480x854, counted."""
+    """Floating-point operations of a plain forward of one frame of 480x854, counted by PyTorch."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         plain_forward(torch.empty(1, 3, 480, 854))()
     return counter.get_total_flops()
@@ -103,6 +119,7 @@ def forward_flop() -> float:
 
 @cache
 def paper() -> Config:
+    """The parameters of preset `paper`."""
     values = compose(CONF, "paper")
     values["model"]["backbone"]["weights"] = ""
     return Config.model_validate({key: values[key] for key in Config.model_fields if key in values})
@@ -110,28 +127,28 @@ def paper() -> Config:
 
 @cache
 def gradient_bytes() -> int:
-    """What the workers of a step exchange: the gradients of the parameters that learn, in single precision."""
+    """Bytes of the gradients that the workers exchange in a step, in single precision."""
     with torch.device("meta"):
         network = Network.create(paper().model)
     return 4 * sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def divisor(batch_clips: int, gpus: int) -> int:
-    """Workers of a stage: as many GPUs as share its batch evenly (`pipelines/cluster/ray_cluster.py`)."""
+    """Number of workers of a stage: the most GPUs that share its batch evenly (`pipelines/cluster/ray_cluster.py`)."""
     return max(count for count in range(1, min(gpus, batch_clips) + 1) if batch_clips % count == 0)
 
 
 def lengths(data: DataSet) -> list[int]:
-    """Frames of each judged video: assumed evenly spread around the mean, up to the longest, in no order."""
+    """Frames of each evaluation video, in random order, assumed evenly spaced around the mean up to the longest."""
     mean = data.val_frames / data.val_videos
     steps = [2 * k / (data.val_videos - 1) - 1 for k in range(data.val_videos)]
-    found = [round(mean + (data.longest - mean) * step) for step in steps]
-    random.Random(0).shuffle(found)
-    return found
+    frames = [round(mean + (data.longest - mean) * step) for step in steps]
+    random.Random(0).shuffle(frames)
+    return frames
 
 
 def schedule(tasks: Sequence[float], workers: int) -> float:
-    """When the last task ends, if each goes to the worker that is free first."""
+    """Seconds until the last task ends, if each task goes to the first free worker. tasks: seconds of each."""
     free = [0.0] * min(workers, len(tasks))
     for task in tasks:
         heapq.heapreplace(free, free[0] + task)
@@ -140,23 +157,23 @@ def schedule(tasks: Sequence[float], workers: int) -> float:
 
 @dataclass(frozen=True)
 class Simulation:
-    """A cluster of so many GPUs; with 0 the two cores that the costs were measured on: only read_ms is assumed then."""
+    """A cluster of `gpus` GPUs; 0 is the two CPU cores of the measurements, for which only read_ms is assumed."""
 
     costs: Costs
-    given: Assumptions
+    assumptions: Assumptions
     gpus: int
 
     @property
     def workers(self) -> int:
-        return self.gpus or 1  # both cores work at one step
+        return self.gpus or 1  # one worker uses both cores
 
     @property
     def cores(self) -> int:
-        return self.gpus * self.given.cores_per_gpu or 2
+        return self.gpus * self.assumptions.cores_per_gpu or 2
 
     def _seconds(self, measured: float, forwards: float, pixels: int) -> float:
         share = pixels / PIXELS_480P
-        return share * (forwards * forward_flop() / (self.given.gpu_tflops * 1e12) if self.gpus else measured)
+        return share * (forwards * forward_flop() / (self.assumptions.gpu_tflops * 1e12) if self.gpus else measured)
 
     def train_frame(self, pixels: int) -> float:
         return self._seconds(self.costs.train_seconds, self.costs.train_forwards, pixels)
@@ -173,25 +190,27 @@ class Simulation:
         return math.ceil(data.scribbled / rows / self.cores) * rows * cost
 
     def step(self, stage: StageConfig) -> tuple[int, float, float, float]:
-        """Workers of a training step, and its seconds: computing, reading frames, exchanging gradients."""
+        """Number of workers of a training step, and its seconds of computing, reading and exchanging gradients."""
         workers = divisor(stage.batch_clips, self.workers)
         frames = stage.batch_clips // workers * stage.clip_frames
-        exchange = 2 * (workers - 1) / workers * gradient_bytes() / (self.given.link_gb * 1e9)
+        exchange = 2 * (workers - 1) / workers * gradient_bytes() / (self.assumptions.link_gb * 1e9)
         computing = frames * self.train_frame(stage.height * stage.width)
-        return workers, computing, frames * self.given.read_ms / 1000, exchange
+        return workers, computing, frames * self.assumptions.read_ms / 1000, exchange
 
     def train(self, stage: StageConfig) -> float:
+        """Seconds of all training steps of a stage."""
         return stage.epochs * (stage.clips_per_epoch // stage.batch_clips) * sum(self.step(stage)[1:])
 
     def holdout(self, stage: StageConfig, data: DataSet) -> float:
-        """Scoring the held-out videos after every epoch; they are shared out by worker."""
+        """Seconds of scoring the held-out videos after every epoch; the workers share the videos."""
         videos = round(data.holdout * data.train_videos)
         frames = math.ceil(videos / divisor(stage.batch_clips, self.workers)) * data.train_frames / data.train_videos
-        cost = self.infer_frame(stage.height * stage.width, data.objects) + self.given.read_ms / 1000
+        cost = self.infer_frame(stage.height * stage.width, data.objects) + self.assumptions.read_ms / 1000
         return stage.epochs * frames * cost
 
     def video_frame(self, data: DataSet) -> float:
-        return self.infer_frame(PIXELS_480P, data.objects) + self.given.read_ms / 1000
+        """Seconds of segmenting one frame of an evaluation video."""
+        return self.infer_frame(PIXELS_480P, data.objects) + self.assumptions.read_ms / 1000
 
     def predict(self, data: DataSet) -> float:
         return schedule([frames * self.video_frame(data) for frames in lengths(data)], self.workers)

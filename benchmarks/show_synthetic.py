@@ -1,4 +1,4 @@
-"""A sheet of rendered clips to look at: a row a clip, its first frame with the masks, then frames as they are.
+"""An image of rendered clips, one row a clip: the first frame with masks, three frames, the last frame with masks.
 
 Example: python benchmarks/show_synthetic.py --first 40 --clips 8 --out sheet.jpg
 """
@@ -20,7 +20,7 @@ RICH = SyntheticConfig(
 
 
 def row(clip: Clip, width: int) -> np.ndarray:
-    """The first frame with its masks, three frames, the last one with its masks, side by side."""
+    """The images of one clip, side by side."""
     last = len(clip.frames) - 1
     cells = [overlay(clip.frames[0], clip.masks[0]), *(clip.frames[round(k * last / 3)] for k in range(3))]
     cells.append(overlay(clip.frames[last], clip.masks[last]))
@@ -30,11 +30,11 @@ def row(clip: Clip, width: int) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=int, default=0, help="index of the first clip (default: 0)")
-    parser.add_argument("--clips", type=int, default=12, help="how many clips (default: 12)")
+    parser.add_argument("--clips", type=int, default=12, help="number of clips (default: 12)")
     parser.add_argument("--split", choices=("train", "val"), default="train")
-    parser.add_argument("--plain", action="store_true", help="the demo's clips")
-    parser.add_argument("--width", type=int, default=224, help="of a frame on the sheet, in pixels (default: 224)")
-    parser.add_argument("--out", type=Path, required=True, help="a .jpg or .png file")
+    parser.add_argument("--plain", action="store_true", help="plain clips as in the demo")
+    parser.add_argument("--width", type=int, default=224, help="width of a frame in pixels (default: 224)")
+    parser.add_argument("--out", type=Path, required=True, help="output file, .jpg or .png")
     arguments = parser.parse_args()
     config = SyntheticConfig() if arguments.plain else RICH
     indices = range(arguments.first, arguments.first + arguments.clips)

@@ -8,9 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipelines.params import Layout, flatten, read_params
-from pipelines.reporting.charts import History, curves
-from pipelines.reporting.failure_gallery import gallery
-from pipelines.reporting.players import films
+from pipelines.reporting.charts import History, training_charts
+from pipelines.reporting.clip_players import clip_players
+from pipelines.reporting.failure_gallery import failure_gallery
 from pipelines.reporting.rendering import template_environment
 from pipelines.reporting.score_table import score_tables, text_table
 from pipelines.reporting.search_table import read_search
@@ -54,9 +54,9 @@ def render(params: Params, layout: Layout) -> str:
     return environment.get_template("report.html.j2").render(
         name=layout.name,
         tables=tables,
-        films=films(params, layout, tables),
-        gallery=gallery(params, layout),
-        curves=curves(histories),
+        clip_players=clip_players(params, layout, tables),
+        failure_gallery=failure_gallery(params, layout),
+        training_charts=training_charts(histories),
         histories=histories,
         scribbles=_scribbles(json.loads((layout.scribbles / "summary.json").read_text())),
         search=read_search(params),

@@ -347,18 +347,18 @@ def two_benchmarks() -> None:
 
 
 STUDIES = [
-    (TABLE3, judged_without_videos, "objects.csv: no J.mean and F.mean of an object in each row; `dvc repro`"),
-    (SWEEP, two_benchmarks, "params.yaml: data.sources: a study judges one source, by DAVIS-2017"),
+    (TABLE3, judged_without_videos, "objects.csv: a row has no number in J.mean or F.mean; delete the file"),
+    (SWEEP, two_benchmarks, "params.yaml: data.sources: a study evaluates one source, with DAVIS-2017 scores"),
     (
         PREPARE,
         lambda: edit("params.yaml", variants={"ours-seed1": {}}),
         "ours-seed1: this name denotes ours with seed 1",
     ),
-    (TABLE3, studied(study="seeds: [0]\nrows: [pce]\n"), "study.yaml: pce_sa: name it once, in rows, or in not_run"),
-    (TABLE3, studied(study=ROWS.replace("full", "full, whole")), "study.yaml: whole: no row of the table; choose of"),
+    (TABLE3, studied(study="seeds: [0]\nrows: [pce]\n"), "study.yaml: pce_sa: missing or listed twice; list it once"),
+    (TABLE3, studied(study=ROWS.replace("full", "full, whole")), "study.yaml: whole: not a row of the table; choose"),
     (TABLE3, studied(), "baselines.json: no such file; `dvc repro` makes it"),
     (TABLE3, studied("{"), "baselines.json: not readable as JSON … makes it again"),
-    (TABLE3, studied('{"empty": {}}'), "baselines.json: no DAVIS-2017 scores of a single source"),
+    (TABLE3, studied('{"empty": {}}'), "baselines.json: expected DAVIS-2017 scores of one source"),
     (TABLES, studied("[]"), "baselines.json: not a result (it has no scores); `dvc repro` makes it again"),
     (TABLES, studied('{"empty": {"s": 1}}'), "baselines.json: not a result (s: "),
 ]

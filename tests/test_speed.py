@@ -1,4 +1,4 @@
-"""docs/speed.md holds the tables that a GPU's results give, and what has no result says so."""
+"""The GPU tables of docs/speed.md equal the benchmark results; without a result they say `not run`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from sandbox import PROJECT
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 import cuda_tables
-from cuda_check import BESIDE_EACH_OTHER, IN_TURN, ON_REQUEST
+from cuda_check import ON_REQUEST, PARALLEL, SEQUENTIAL
 
 STEPS = {"plain_forward": 0.02, "step_no_crf": 0.05, "step_half_scale": 0.06, "step_full_scale": 0.07}
 RESULTS = {
@@ -95,21 +95,21 @@ ROWS = {
     ],
     "cuda attention": ["| non local | 1.5 ms | 4.5 ms | 45.0 MiB |"],
     "cuda compiled": [
-        "| resnet18, 240x480 | graphs after each call | graph breaks | first call | as it is | compiled |",
+        "| resnet18, 240x480 | graphs after each call | graph breaks | first call | uncompiled | compiled |",
         "| inference, 1 objects | 2, 2, 2 | 0 | 12.5 s | 8 ms | 4 ms |",
         "| training step | not run |  |  |  |  |",
     ],
 }
 
 
-def test_the_page_holds_the_tables_of_the_results_that_are_there():
+def test_page_has_the_tables_of_the_committed_results():
     page = cuda_tables.PAGE.read_text(encoding="utf-8")
     for name, table in cuda_tables.tables().items():
         assert f"<!-- {name} -->\n{table}\n" in page, f"{name}: python benchmarks/cuda_tables.py --write"
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_result_becomes_rows(name, tmp_path):
+def test_result_becomes_table_rows(name, tmp_path):
     for script, result in RESULTS.items():
         (tmp_path / f"{script}_cuda.json").write_text(json.dumps(result))
     table = cuda_tables.tables(tmp_path)[name].splitlines()
@@ -117,13 +117,13 @@ def test_a_result_becomes_rows(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_what_has_no_result_was_not_run(name, tmp_path):
+def test_table_without_result_says_not_run(name, tmp_path):
     rows = cuda_tables.tables(tmp_path)[name].splitlines()[2:]
     assert rows and all("not run" in row for row in rows)
 
 
-def test_every_part_of_the_check_is_a_script_that_is_there_and_its_result_one_that_is_read():
-    parts = {**BESIDE_EACH_OTHER, **IN_TURN, **ON_REQUEST}
+def test_every_part_of_the_gpu_check_is_a_script_whose_result_has_a_table():
+    parts = {**PARALLEL, **SEQUENTIAL, **ON_REQUEST}
     scripts = {part.command.split()[0]: part.file for part in parts.values() if part.file}
     assert all((PROJECT / "benchmarks" / name).is_file() for name in scripts)
     assert {file.removesuffix("_cuda.json") for file in scripts.values()} == RESULTS.keys() - {"check"}

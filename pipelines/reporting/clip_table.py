@@ -1,6 +1,6 @@
-"""Published methods on clips of DAVIS-2016 beside a run's answers, clip by clip."""
+"""Published methods on clips of DAVIS-2016 next to a run's variants and baselines, clip by clip."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -13,55 +13,72 @@ from ssvos.metrics.tables import read_published_clips
 
 HEADS = ("method", "given at test time", "mean")
 _MASK, _SCRIBBLE = "true mask of the first frame", "scribbles of the first frame"
-_GIVEN = {"empty": "nothing", "copied": _MASK}
+_BASELINE_INPUTS = {"empty": "nothing", "copied": _MASK}
 
 
 @dataclass(frozen=True)
-class ClipLine:
-    """One method. cells: J / F of each clip in percent, and their mean before them; is_ours: a variant of this run."""
+class ClipRow:
+    """One method.
+
+    test_input: what the method gets of the first frame at test time
+    cells:      the mean over the clips, then each clip: J / F in percent
+    is_ours:    whether the method is a variant of this run
+    """
 
     name: str
-    given: str
+    test_input: str
     cells: tuple[str, ...]
     is_ours: bool = False
 
 
 @dataclass(frozen=True)
 class ClipTable:
-    """clips: those judged that are published, with one object as there; left_out: the others' names and why."""
+    """The clips of one source.
+
+    clips:    the evaluation videos that have published results, with one object each
+    left_out: the other evaluation videos of DAVIS-2016, each with the reason
+    """
 
     source: str
     clips: tuple[str, ...]
-    lines: tuple[ClipLine, ...]
+    rows: tuple[ClipRow, ...]
     left_out: tuple[str, ...]
 
 
 def clip_tables(params: Params, layout: Layout, videos: Sequence[IndexedVideo]) -> list[ClipTable]:
-    """A table for each source of DAVIS layout that judges published clips. videos: the judged ones."""
+    """One table for each source of DAVIS layout that has published clips. videos: the evaluation videos."""
     published = read_published_clips()
     known = next(iter(published.values()))
     tables = []
-    judging = [source for source in params.base.data.sources if source.val]
-    for source, scored in zip(judging, score_tables(params, layout), strict=True):
+    sources = [source for source in params.base.data.sources if source.val]
+    for source, scores in zip(sources, score_tables(params, layout), strict=True):
         own = [v for v in videos if source.layout == "davis" and v.dataset == source.name and v.sequence in known]
         clips = tuple(video.sequence for video in own if len(video.objects) == 1)
         left_out = tuple(f"{v.sequence}: {len(v.objects)} objects here" for v in own if len(v.objects) != 1)
         if not clips:
             continue
-        lines = [_line(name, _MASK, values, clips) for name, values in published.items()]
-        for row in scored.rows:
+        rows = [_row(name, _MASK, values, clips) for name, values in published.items()]
+        for row in scores.rows:
             name = f"this run: {row.name}" if row.is_trained else f"without training: {row.name}"
-            lines.append(_line(name, _GIVEN.get(row.name, _SCRIBBLE), row.videos, clips, row.is_trained))
-        tables.append(ClipTable(source.name, clips, tuple(lines), left_out))
+            test_input = _BASELINE_INPUTS.get(row.name, _SCRIBBLE)
+            rows.append(_row(name, test_input, row.videos, clips, row.is_trained))
+        tables.append(ClipTable(source.name, clips, tuple(rows), left_out))
     return tables
 
 
-def _line(name: str, given: str, values: dict, clips: Sequence[str], is_ours: bool = False) -> ClipLine:
-    found = [values[clip] for clip in clips if clip in values]
-    whole = _both(*map(mean, zip(*found, strict=True))) if len(found) == len(clips) else NOT_RUN
-    each = (_both(*values[clip]) if clip in values else NOT_RUN for clip in clips)
-    return ClipLine(name, given, (whole, *each), is_ours)
+def _row(
+    name: str,
+    test_input: str,
+    scores: Mapping[str, tuple[float, float]],
+    clips: Sequence[str],
+    is_ours: bool = False,
+) -> ClipRow:
+    """scores: clip -> J and F in percent; without one of the clips there is no mean."""
+    available = [scores[clip] for clip in clips if clip in scores]
+    average = _cell(*map(mean, zip(*available, strict=True))) if len(available) == len(clips) else NOT_RUN
+    cells = (_cell(*scores[clip]) if clip in scores else NOT_RUN for clip in clips)
+    return ClipRow(name, test_input, (average, *cells), is_ours)
 
 
-def _both(J: float, F: float) -> str:
+def _cell(J: float, F: float) -> str:
     return f"{J:.1f} / {F:.1f}"

@@ -9,9 +9,9 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def template_environment(*folders: str | Path) -> Environment:
-    """An environment that finds templates in `folders`, then in this package's `templates/`.
+    """An environment that searches templates in `folders`, then in this package's `templates/`.
 
-    Everything but Markdown is escaped; an unknown variable is an error.
+    It escapes HTML in all templates but Markdown ones. An unknown variable raises jinja2.UndefinedError.
     """
     return Environment(
         loader=FileSystemLoader([*folders, _TEMPLATES]),
@@ -23,5 +23,5 @@ def template_environment(*folders: str | Path) -> Environment:
 
 
 def render_template(template: str, values: Mapping[str, object]) -> str:
-    """A template of this package with its values."""
+    """Render a template of this package with `values` as its variables."""
     return template_environment().get_template(template).render(values)

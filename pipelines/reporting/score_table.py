@@ -1,4 +1,4 @@
-"""The table of scores: every variant and every answer without training, for the page and for a terminal."""
+"""The table of scores: every variant and every baseline, for the report page and for a terminal."""
 
 import csv
 import json
@@ -14,14 +14,18 @@ _SCORES = {
     "youtube-vos": ("G", "J_seen", "J_unseen", "F_seen", "F_unseen"),
 }
 _VISIBILITY = {"present_JF": "visible", "absent_empty_share": "absent, left empty"}
-_BY_NAME = {"untrained": "the untrained network", "empty": "empty masks", "copied": "the first true mask copied"}
-_FLOOR = "grabcut + flow"
+_BASELINE_NAMES = {"untrained": "the untrained network", "empty": "empty masks", "copied": "the first true mask copied"}
+_GRABCUT_FLOW = "grabcut + flow"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One answer. values: percent, by the table's columns, None if not run; main: that of the column by which answers
-    are compared; videos: J and F in percent by sequence."""
+class ScoreRow:
+    """One variant or baseline.
+
+    values: percent, by the table's columns; None if not run
+    main:   the value of the column by which rows are compared
+    videos: sequence -> J and F in percent
+    """
 
     name: str
     about: str
@@ -33,43 +37,61 @@ class Row:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The rows of one judged source, the main variant's first. compared: the column that answers are compared by;
-    headline: how the main variant stands, in one sentence."""
+    """The scores of one source; the main variant's row is the first.
+
+    main_column: the column by which rows are compared
+    headline:    the main variant compared with all others, in one sentence
+    """
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    compared: str
+    rows: tuple[ScoreRow, ...]
+    main_column: str
     headline: str
     notes: tuple[str, ...]
 
     @property
     def main_score(self) -> str:
-        return self.compared.replace("-Mean", "")
+        return self.main_column.replace("-Mean", "")
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Results of one variant or baseline.
+
+    scores:      by source, as `evaluate` or `baselines` wrote them; None if not run
+    video_means: {source: {sequence: {J, F}}}, fractions
+    """
+
+    name: str
+    about: str
+    is_trained: bool
+    scores: dict | None
+    video_means: dict[str, dict[str, dict[str, float]]]
 
 
 def score_tables(params: Params, layout: Layout) -> list[ScoreTable]:
-    """A table for each judged source."""
-    answers = [_variant(params, layout, name) for name in reversed(list(params.variants))]
+    """One table for each source that has evaluation videos."""
+    results = [_variant_result(params, layout, name) for name in reversed(list(params.variants))]
     baselines = json.loads(layout.baselines.read_text()) if layout.baselines.is_file() else {}
     for name, about in METHODS.items():
-        answers.append((name.replace("_", " + "), about, False, baselines.get(name), {}))
+        results.append(_Result(name.replace("_", " + "), about, False, baselines.get(name), {}))
     sources = [source.name for source in params.base.data.sources if source.val]
-    chosen_by_loss = [name for name in params.variants if _result(layout, name).get("chosen_by", "J") != "J"]
+    chosen_by_loss = [name for name in params.variants if _read_result(layout, name).get("chosen_by", "J") != "J"]
     return [
-        _table(f"{layout.name}: {source}" if len(sources) > 1 else layout.name, source, answers, chosen_by_loss)
+        _table(f"{layout.name}: {source}" if len(sources) > 1 else layout.name, source, results, chosen_by_loss)
         for source in sources
     ]
 
 
-def _result(layout: Layout, variant: str) -> dict:
+def _read_result(layout: Layout, variant: str) -> dict:
     path = layout.results(variant)
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _variant(params: Params, layout: Layout, name: str) -> tuple:
-    scores = _result(layout, name).get("scores")
-    return name, _about(params, name), True, scores, _means_by_video(layout.objects(name))
+def _variant_result(params: Params, layout: Layout, name: str) -> _Result:
+    scores = _read_result(layout, name).get("scores")
+    return _Result(name, _about(params, name), True, scores, _means_by_video(layout.objects(name)))
 
 
 def _about(params: Params, name: str) -> str:
@@ -83,50 +105,51 @@ def _about(params: Params, name: str) -> str:
 
 
 def _means_by_video(objects: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """{source: {sequence: {J, F}}}, the means over a video's objects, from an `objects.csv`."""
+    """{source: {sequence: {J, F}}}: means over a video's objects, from an objects.csv."""
     if not objects.is_file():
         return {}
-    gathered: dict[tuple[str, str, str], list[float]] = {}
+    by_video: dict[tuple[str, str, str], list[float]] = {}
     with open(objects, newline="") as file:
         for row in csv.DictReader(file):
             for measure in ("J", "F"):
                 value = row.get(f"{measure}.mean") or row.get(measure)
                 if value:
                     key = (row["source"], row["object"].rpartition("_")[0], measure)
-                    gathered.setdefault(key, []).append(float(value))
+                    by_video.setdefault(key, []).append(float(value))
     means: dict[str, dict[str, dict[str, float]]] = {}
-    for (source, sequence, measure), values in gathered.items():
+    for (source, sequence, measure), values in by_video.items():
         means.setdefault(source, {}).setdefault(sequence, {})[measure] = sum(values) / len(values)
     return means
 
 
-def _table(title: str, source: str, answers: list[tuple], chosen_by_loss: list[str]) -> ScoreTable:
-    scored = [(scores or {}).get(source) for *_, scores, _ in answers]
-    known = next((one for one in scored if one), None)
-    columns = _SCORES[known["protocol"]] if known else ()
-    visibility = tuple(_VISIBILITY) if known and "visibility" in known else ()
-    compared = _compared(columns, [one["global"] for one in scored if one])
+def _table(title: str, source: str, results: list[_Result], chosen_by_loss: list[str]) -> ScoreTable:
+    """chosen_by_loss: the variants whose checkpoint was chosen by held-out loss."""
+    scored = [(result.scores or {}).get(source) for result in results]
+    example = next((one for one in scored if one), None)
+    columns = _SCORES[example["protocol"]] if example else ()
+    visibility = tuple(_VISIBILITY) if example and "visibility" in example else ()
+    main_column = _main_column(columns, [one["global"] for one in scored if one])
     rows = []
-    for (name, about, is_trained, _, means), one in zip(answers, scored, strict=True):
+    for result, one in zip(results, scored, strict=True):
         values = one and tuple(
             _percent(value)
             for value in [*(one["global"][c] for c in columns), *(one["visibility"][c] for c in visibility)]
         )
-        videos = means.get(source) or (one or {}).get("sequences", {})
-        both = {k: (100 * v["J"], 100 * v["F"]) for k, v in videos.items() if len(v) == 2}
-        main = _percent(one["global"][compared]) if one and compared else None
-        rows.append(Row(name, about, is_trained, values, main, both))
+        means = result.video_means.get(source) or (one or {}).get("sequences", {})
+        videos = {k: (100 * v["J"], 100 * v["F"]) for k, v in means.items() if len(v) == 2}
+        main = _percent(one["global"][main_column]) if one and main_column else None
+        rows.append(ScoreRow(result.name, result.about, result.is_trained, values, main, videos))
     columns += tuple(_VISIBILITY[key] for key in visibility)
-    notes = _missing(answers, source, bool(known)) + _below(rows)
+    notes = _missing(results, source, bool(example)) + _below(rows)
     notes += [
         f"{name}: no masks of held-out videos, so its checkpoint was chosen by held-out loss."
         for name in chosen_by_loss
     ]
-    return ScoreTable(title, columns, tuple(rows), compared, _headline(rows, compared), tuple(notes))
+    return ScoreTable(title, columns, tuple(rows), main_column, _headline(rows, main_column), tuple(notes))
 
 
-def _compared(columns: tuple[str, ...], scores: list[dict]) -> str:
-    """The first score that every answer has: G lacks where no judged object is of an unseen category."""
+def _main_column(columns: tuple[str, ...], scores: list[dict]) -> str:
+    """The first score that every row has. G is undefined without an object of an unseen category."""
     return next((column for column in columns if all(one[column] is not None for one in scores)), "")
 
 
@@ -134,31 +157,32 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
-def _missing(answers: list[tuple], source: str, is_scored: bool) -> list[str]:
-    """Why a row has no values."""
+def _missing(results: list[_Result], source: str, is_scored: bool) -> list[str]:
+    """Notes on the rows without values: the reason, and the command that makes the result."""
     notes = []
-    if not is_scored and all(scores is not None for *_, scores, _ in answers):
-        return ["Not scored: the judged videos have no masks. The pictures are all there is to judge by."]
-    for name, _, is_trained, scores, _ in answers:
-        if scores is None:
-            command = f"dvc repro evaluate@{name}" if is_trained else "dvc repro baselines"
-            notes.append(f"{name}: not run, there is no result of it; `{command}` makes one.")
-        elif source not in scores and is_scored:
-            notes.append(f"{name}: not run, it needs masks of the judged videos.")
+    if not is_scored and all(result.scores is not None for result in results):
+        return ["Not scored: the evaluation videos have no masks. Compare the results in the clip players."]
+    for result in results:
+        if result.scores is None:
+            command = f"dvc repro evaluate@{result.name}" if result.is_trained else "dvc repro baselines"
+            notes.append(f"{result.name}: not run, no result yet; `{command}` makes it.")
+        elif source not in result.scores and is_scored:
+            notes.append(f"{result.name}: not run, it needs masks of the evaluation videos.")
     return notes
 
 
-def _below(rows: list[Row]) -> list[str]:
-    floor = next((row.main for row in rows if row.name == _FLOOR), None)
+def _below(rows: list[ScoreRow]) -> list[str]:
+    """A note on each variant that scores below GrabCut + flow."""
+    grabcut_flow = next((row.main for row in rows if row.name == _GRABCUT_FLOW), None)
     return [
         f"{row.name} is below GrabCut + optical flow, which needs no training."
         for row in rows
-        if row.is_trained and row.main is not None and floor is not None and row.main < floor
+        if row.is_trained and row.main is not None and grabcut_flow is not None and row.main < grabcut_flow
     ]
 
 
-def _headline(rows: list[Row], compared: str) -> str:
-    """How the main variant stands against the other variants and each answer without training."""
+def _headline(rows: list[ScoreRow], main_column: str) -> str:
+    """The main variant compared with the other variants and with each baseline, in one sentence."""
     main = rows[0]
     if main.main is None:
         return f"{main.name} has no score."
@@ -167,21 +191,21 @@ def _headline(rows: list[Row], compared: str) -> str:
     sides: dict[str, list[str]] = {"above": [], "level with": [], "below": []}
     for row in rows:
         if not row.is_trained and row.main is not None:
-            word = "above" if score > row.main else "below" if score < row.main else "level with"
-            name = _BY_NAME.get(row.name, "GrabCut + optical flow, which needs no training")
-            sides[word].append(f"{name} ({row.main:.1f})")
-    parts = [f"{word} {_listed(names)}" for word, names in sides.items() if names]
+            side = "above" if score > row.main else "below" if score < row.main else "level with"
+            name = _BASELINE_NAMES.get(row.name, "GrabCut + optical flow, which needs no training")
+            sides[side].append(f"{name} ({row.main:.1f})")
+    parts = [f"{side} {_enumeration(names)}" for side, names in sides.items() if names]
     also = f" ({', '.join(others)})" if others else ""
-    start = f"{main.name} reaches {compared.replace('-Mean', '')} {score:.1f} percent{also}"
+    start = f"{main.name} reaches {main_column.replace('-Mean', '')} {score:.1f} percent{also}"
     return start + (": " + ", but ".join(parts) if parts else "") + "."
 
 
-def _listed(names: list[str]) -> str:
+def _enumeration(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def text_table(table: ScoreTable) -> str:
-    """The table as a terminal shows it, percent with one decimal."""
+    """The table as text for a terminal, percent with one decimal."""
     width = max(len(row.name) for row in table.rows)
     heads = [column.replace("-Mean", "").replace("absent, left empty", "absent ok") for column in table.columns]
     lines = [f"{table.title} (percent)", " " * width + "".join(f"{head:>11}" for head in heads)]

@@ -1,30 +1,34 @@
-"""The lines of a study's table: our scores by row beside the paper's G, what they differ by, and a verdict for each."""
+"""The rows of a study's table: our scores next to the paper's G, the differences, and a verdict for each row."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.studies.study import SCORES, Run, Runs, Study, mean_and_sd, scores_of
+from pipelines.studies.study import SCORES, Run, Runs, Study, mean_and_sd, scores_by_seed_and_video
 from ssvos.config.variants import seeded_name
 from ssvos.metrics.comparison import mean_and_interval
 from ssvos.metrics.families import FamilyVerdict, below_grabcut_flow, compare_to_baseline, order_verdict
 from ssvos.metrics.tables import PaperTable
 
-Line = dict[str, object]
+TableRow = dict[str, object]  # by column
 SEED_COLUMNS = ("run", "row", "seed", *SCORES)
 NOT_RUN, BASELINE, NONE = "not run", "baseline", "none"
-_OURS = ("JF_mean", "JF_sd", "J_mean", "J_sd", "F_mean", "F_sd", "videos_mean", "videos_low", "videos_high")
-_TRAINING = ("JF_by_seed", "steps", "best_epochs")
-_DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "p_holm", "effect_size")
+_SCORE_COLUMNS = ("JF_mean", "JF_sd", "J_mean", "J_sd", "F_mean", "F_sd", "videos_mean", "videos_low", "videos_high")
+_TRAINING_COLUMNS = ("JF_by_seed", "steps", "best_epochs")
+_DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high", "p", "p_holm", "effect_size")
 
 
 @dataclass(frozen=True)
 class StudyTable:
-    """Lines in the paper's order, no cell of them blank: words where there is no number. order: the verdict on all
-    rows together; num_compared: how many rows were compared with the baseline."""
+    """A study's table.
 
-    lines: list[Line]
+    rows:         in the paper's order; no cell is blank, a cell without a number has words
+    order:        the verdict on the order of all rows
+    num_compared: number of rows compared with the baseline
+    """
+
+    rows: list[TableRow]
     order: str
     num_compared: int
 
@@ -36,56 +40,65 @@ def study_table(
     grabcut_flow: float,
     baseline: str,
     main: str,
-    about: Mapping[str, Line],
+    about: Mapping[str, TableRow],
     not_run: Mapping[str, str],
 ) -> StudyTable:
-    """about: what a row is, by column; not_run: why a row is not, other than study.yaml says.
+    """Build the table. No row has a verdict unless the main row scores above GrabCut + flow.
 
-    Where the main row is not above GrabCut + flow, no row has a verdict.
+    grabcut_flow: J&F of this baseline, percent
+    baseline:     the row that all others are compared with
+    main:         the row compared with GrabCut + flow
+    about:        by row, the columns that describe it
+    not_run:      by row, why it did not run, in addition to study.yaml
     """
-    scores, published = {row: scores_of(found) for row, found in runs.items()}, paper.column("G")
+    scores, published = {row: scores_by_seed_and_video(own) for row, own in runs.items()}, paper.column("G")
     reason = ""
     if main in runs:
         JF_mean, _ = mean_and_sd([run.scores["JF"] for run in runs[main].values()])
         reason = below_grabcut_flow(JF_mean, main, grabcut_flow)
     family = compare_to_baseline(baseline, scores, published) if baseline in runs else {}
-    lines = []
-    for row in paper.rows:
-        line = {"row": row} | about[row] | {"paper_G": published[row]}
-        line["paper_difference"] = BASELINE if row == baseline else round(published[row] - published[baseline], 1)
-        if row not in runs:
-            why = study.not_run.get(row) or not_run.get(row, "no result yet; `dvc repro` makes it")
-            lines.append(line | dict.fromkeys((*_OURS, *_TRAINING, *_DIFFERENCE), NOT_RUN))
-            lines[-1]["verdict"] = f"{NOT_RUN} ({why})"
+    rows = []
+    for name in paper.rows:
+        row = {"row": name} | about[name] | {"paper_G": published[name]}
+        row["paper_difference"] = BASELINE if name == baseline else round(published[name] - published[baseline], 1)
+        if name not in runs:
+            why = study.not_run.get(name) or not_run.get(name, "no result yet; `dvc repro` makes it")
+            rows.append(row | dict.fromkeys((*_SCORE_COLUMNS, *_TRAINING_COLUMNS, *_DIFFERENCE_COLUMNS), NOT_RUN))
+            rows[-1]["verdict"] = f"{NOT_RUN} ({why})"
             continue
-        line |= _ours(study, runs[row])
-        if row == baseline:
-            line |= dict.fromkeys((*_DIFFERENCE, "verdict"), BASELINE)
-        elif row in family:
-            line |= _difference(family[row], reason, f"no {baseline} of these seeds")
+        row |= _score_cells(study, runs[name])
+        if name == baseline:
+            row |= dict.fromkeys((*_DIFFERENCE_COLUMNS, "verdict"), BASELINE)
+        elif name in family:
+            row |= _difference_cells(family[name], reason, f"no {baseline} of these seeds")
         else:
-            line |= dict.fromkeys(_DIFFERENCE, f"no {baseline}")
-            line["verdict"] = f"no verdict: {reason or f'{baseline} was not run'}"
-        lines.append(line)
-    return StudyTable(lines, order_verdict(scores, published, main, reason), len(family))
+            row |= dict.fromkeys(_DIFFERENCE_COLUMNS, f"no {baseline}")
+            row["verdict"] = f"no verdict: {reason or f'{baseline} was not run'}"
+        rows.append(row)
+    return StudyTable(rows, order_verdict(scores, published, main, reason), len(family))
 
 
-def _ours(study: Study, found: Mapping[int, Run]) -> Line:
-    line: Line = {}
+def _score_cells(study: Study, runs: Mapping[int, Run]) -> TableRow:
+    """Scores and training of a row. runs: by seed."""
+    cells: TableRow = {}
     for key in SCORES:
-        mean, sd = mean_and_sd([run.scores[key] for run in found.values()])
-        line |= {f"{key}_mean": mean, f"{key}_sd": _or("one seed", sd)}
-    mean, _, interval = mean_and_interval(scores_of(found))
+        mean, sd = mean_and_sd([run.scores[key] for run in runs.values()])
+        cells |= {f"{key}_mean": mean, f"{key}_sd": _or("one seed", sd)}
+    mean, _, interval = mean_and_interval(scores_by_seed_and_video(runs))
     low, high = interval or (NONE, NONE)
-    line |= {"videos_mean": mean, "videos_low": low, "videos_high": high}
-    line["JF_by_seed"] = _each(study, {seed: f"{run.scores['JF']:.1f}" for seed, run in found.items()})
-    line["steps"] = _each(study, {seed: str(run.steps) for seed, run in found.items()})
-    line["best_epochs"] = _each(study, {seed: "{}+{}".format(*run.best_epochs) for seed, run in found.items()})
-    return line
+    cells |= {"videos_mean": mean, "videos_low": low, "videos_high": high}
+    cells["JF_by_seed"] = _by_seed(study, {seed: f"{run.scores['JF']:.1f}" for seed, run in runs.items()})
+    cells["steps"] = _by_seed(study, {seed: str(run.steps) for seed, run in runs.items()})
+    cells["best_epochs"] = _by_seed(study, {seed: "{}+{}".format(*run.best_epochs) for seed, run in runs.items()})
+    return cells
 
 
-def _difference(judged: FamilyVerdict, no_verdict: str, no_pair: str) -> Line:
-    """no_verdict: why the whole table bears none, if it does not; no_pair: what stands where it has no pair."""
+def _difference_cells(judged: FamilyVerdict, no_verdict: str, no_pair: str) -> TableRow:
+    """A row compared with the baseline.
+
+    no_verdict: why no row of the table has a verdict; "" if rows have one
+    no_pair:    the text of a row that has no seed in common with the baseline
+    """
     one = judged.comparison
     low, high = one.interval or (NONE, NONE)
     return {
@@ -99,38 +112,38 @@ def _difference(judged: FamilyVerdict, no_verdict: str, no_pair: str) -> Line:
     }
 
 
-def _each(study: Study, texts: Mapping[int, str]) -> str:
-    """A text for every seed in order, or one for all where they are the same."""
-    shown = [texts.get(seed, NOT_RUN) for seed in study.seeds]
-    return shown[0] if len(set(shown)) == 1 else " / ".join(shown)
+def _by_seed(study: Study, texts: Mapping[int, str]) -> str:
+    """The texts of all seeds in order; a single one if they are equal."""
+    ordered = [texts.get(seed, NOT_RUN) for seed in study.seeds]
+    return ordered[0] if len(set(ordered)) == 1 else " / ".join(ordered)
 
 
 def _or(word: str, number: float | None) -> float | str:
     return word if number is None else number
 
 
-def seed_lines(runs: Runs) -> list[Line]:
-    """A line a row and seed, the numbers alone: what `dvc plots` draws."""
+def seed_rows(runs: Runs) -> list[TableRow]:
+    """The scores of every row and seed, for `dvc plots`."""
     return [
         {"run": seeded_name(row, seed), "row": row, "seed": seed} | run.scores
-        for row, found in runs.items()
-        for seed, run in found.items()
+        for row, own in runs.items()
+        for seed, run in own.items()
     ]
 
 
-def metrics_of(table: StudyTable, answers: Mapping[str, Mapping[str, float]]) -> dict:
-    """What `dvc metrics show` and MLflow read: every number of the table."""
+def metrics_of(table: StudyTable, baselines: Mapping[str, Mapping[str, float]]) -> dict:
+    """All numbers of the table, for `dvc metrics show` and MLflow."""
     numbers = {
-        line["row"]: {key: value for key, value in line.items() if isinstance(value, float) or key == "verdict"}
-        for line in table.lines
+        row["row"]: {key: value for key, value in row.items() if isinstance(value, float) or key == "verdict"}
+        for row in table.rows
     }
-    return {"order": table.order, "rows": numbers, "answers_without_training": answers}
+    return {"order": table.order, "rows": numbers, "answers_without_training": baselines}
 
 
-def csv_text(lines: Sequence[Line], columns: Sequence[str]) -> str:
-    """Lines as CSV, with a head even where there is no line."""
+def csv_text(rows: Sequence[TableRow], columns: Sequence[str]) -> str:
+    """Rows as CSV, with a head even if there is no row."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows(rows)
     return text.getvalue()

@@ -1,6 +1,6 @@
-"""Stage `table` of studies/table2: Table II's settings over several seeds, beside the paper's values.
+"""Stage `table` of studies/table2: Table II's grid points with several seeds, next to the paper's values.
 
-Runs in that folder. A row or a seed without a result is said to be not run, so that a table can be made at any time.
+It runs in that folder. Rows and seeds without a result are `not run`, so the table can be written at any time.
 """
 
 import json
@@ -8,21 +8,22 @@ from pathlib import Path
 
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import no_arguments, run_stage
-from pipelines.studies.study import STUDY, curves, read_answers, read_runs, read_study
+from pipelines.studies.study import STUDY, curve_panels, read_baselines, read_runs, read_study
 from pipelines.studies.study_page import (
     Page,
     about_runs,
     about_statistics,
-    answer_grid,
-    rendered,
-    score_grid,
+    baseline_page_table,
+    render,
+    score_page_table,
     write_page,
 )
-from pipelines.studies.study_table import SEED_COLUMNS, StudyTable, csv_text, metrics_of, seed_lines, study_table
-from pipelines.studies.table2_grid import BASE, SettingsStudy, described, failure_path, result_path, settings
+from pipelines.studies.study_table import SEED_COLUMNS, StudyTable, csv_text, metrics_of, seed_rows, study_table
+from pipelines.studies.table2_grid import BASE, GridStudy, failure_path, grid_configs, result_path, row_description
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.record import numbers
 from pipelines.tracking.stage_records import Records
+from ssvos.config import Config
 from ssvos.config.variants import Params, seeded_name
 from ssvos.data.index import read_index, videos_of
 from ssvos.files import write_text
@@ -40,40 +41,40 @@ def main() -> None:
     tracking.connect()
     table = write_table(params, layout)
     metrics, files = numbers(json.loads(METRICS.read_text())), {"": [PAGE, HTML, TABLE, CURVES]}
-    records, tables = Records.read(params, layout), {"rows.json": table.lines}
+    records, tables = Records.read(params, layout), {"rows.json": table.rows}
     tracking.write(records.record("table", METRICS, "judged", params.base, metrics=metrics, tables=tables, files=files))
     print(f"{table.order}\n{PAGE.absolute()}")
 
 
 def write_table(params: Params, layout: Layout) -> StudyTable:
-    """Write the page in all its formats, the curves and the metrics."""
+    """Write the page as Markdown and HTML, the table and the scores by seed as CSV, the curves and the metrics."""
     paper = read_table("II")
-    study = read_study(STUDY, paper, SettingsStudy)
-    configs = settings(paper, study, params.base)
+    study = read_study(STUDY, paper, GridStudy)
+    configs = grid_configs(paper, study, params.base)
     runs = read_runs(study, configs.__getitem__, layout, lambda name: result_path(layout, name))
-    answers = read_answers(layout)
-    about = {row: described(paper, row, params.base) for row in paper.rows}
+    baselines = read_baselines(layout)
+    about = {row: row_description(paper, row, params.base) for row in paper.rows}
     table = study_table(
-        paper, study, runs, answers["grabcut_flow"]["JF"], BASE, BASE, about, _reasons(study, layout, list(configs))
+        paper, study, runs, baselines["grabcut_flow"]["JF"], BASE, BASE, about, _reasons(study, layout, list(configs))
     )
-    write_text(CURVES, rendered("curves.svg.j2", curves(runs, paper, BASE)))
+    write_text(CURVES, render("curves.svg.j2", curve_panels(runs, paper, BASE)))
     page = Page(
         "Table II of the paper, and ours",
         f"Order of all rows: {table.order}.",
-        about_runs(params.base, paper, study, videos_of(read_index(layout.index))) + _about_settings(study, configs),
-        [score_grid(table, BASE, _ABOUT), answer_grid(answers)],
+        about_runs(params.base, paper, study, videos_of(read_index(layout.index))) + _about_grid(study, configs),
+        [score_page_table(table, BASE, _ABOUT), baseline_page_table(baselines)],
         about_statistics(paper, study, BASE, BASE, table.num_compared),
         [(CURVES, "Held-out J by step")],
     )
     write_page(page, PAGE, HTML)
-    write_text(TABLE, csv_text(table.lines, list(table.lines[0])))
-    write_text(SEEDS, csv_text(seed_lines(runs), SEED_COLUMNS))
-    write_json(METRICS, metrics_of(table, answers))
+    write_text(TABLE, csv_text(table.rows, list(table.rows[0])))
+    write_text(SEEDS, csv_text(seed_rows(runs), SEED_COLUMNS))
+    write_json(METRICS, metrics_of(table, baselines))
     return table
 
 
-def _reasons(study: SettingsStudy, layout: Layout, names: list[str]) -> dict[str, str]:
-    """Why a row has no result, where its runs failed or were beyond the budget."""
+def _reasons(study: GridStudy, layout: Layout, names: list[str]) -> dict[str, str]:
+    """Why a row has no result: its first run failed or exceeds the budget. names: all runs in their order."""
     runs, reasons = study.budget.runs, {}
     for row in study.rows:
         first = seeded_name(row, study.seeds[0])
@@ -85,13 +86,15 @@ def _reasons(study: SettingsStudy, layout: Layout, names: list[str]) -> dict[str
     return reasons
 
 
-def _about_settings(study: SettingsStudy, configs: dict) -> list[str]:
+def _about_grid(study: GridStudy, configs: dict[str, Config]) -> list[str]:
+    """Notes on the grid and the budget."""
     budget = study.budget
     return [
-        "Every row changes one parameter of the base by the factor by which the paper changes its own (`lambda` is "
-        "`loss.weight`, `gamma_d` and `gamma_r` are `loss.sigma_xy` and `loss.sigma_rgb`). Our base suits our sizes.",
+        "Every row changes one parameter of our base by the same factor as the paper changes its own (`lambda` is "
+        "`loss.weight`, `gamma_d` and `gamma_r` are `loss.sigma_xy` and `loss.sigma_rgb`). Our base has values for our "
+        "data and network.",
         f"Budget: {min(budget.runs, len(configs))} of {len(configs)} runs, each with {100 * budget.share:g} % of the "
-        "clips named above.",
+        "clips given above.",
     ]
 
 

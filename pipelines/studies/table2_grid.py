@@ -1,6 +1,6 @@
-"""Table II's rows as our own parameters: each changes one of them by the factor by which the paper changes its own.
+"""The grid points of Table II as our parameters. Each row changes one parameter by the same factor as the paper does.
 
-Our data, network and length of training are others than the paper's, and so are the values that suit them.
+The values differ from the paper's because our data, network and length of training differ.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from ssvos.config.variants import merge, seeded_name
 from ssvos.metrics.tables import PaperTable
 
 BASE = "base"
-# the table's symbols, as paper_tables.yaml has them
+# our parameter of each symbol in paper_tables.yaml
 _KEYS = {
     "lr1": "train.stage1.learning_rate",
     "lr2": "train.stage2.learning_rate",
@@ -27,23 +27,26 @@ _KEYS = {
 
 
 class Budget(FrozenConfig):
-    """What a study may cost. runs: trainings, a row with a seed each; the first seed of every row comes first.
-    share: of the clips, and of the warm-up and the ramp, that params.yaml gives a training."""
+    """The size of a study.
+
+    runs:  number of trainings, one for each row and seed; the first seed of all rows comes before the second
+    share: fraction of the clips, the warm-up and the ramp of params.yaml that a training uses
+    """
 
     runs: Annotated[int, Field(ge=1)]
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
-class SettingsStudy(Study):
+class GridStudy(Study):
     """study.yaml with a budget."""
 
     budget: Budget
 
 
 def overrides(paper: PaperTable, row: str, config: Config) -> dict[str, float]:
-    """What a row changes, by dotted key; nothing for the base."""
+    """The parameters that a row changes, by dotted key; none for the base. config: our base."""
     base, ours = paper.rows[BASE].sets, flatten(config)
-    # twelve digits: 0.1 x 0.8 is 0.08
+    # twelve digits, so that 0.1 x 0.8 is 0.08
     return {
         _KEYS[symbol]: float(f"{ours[_KEYS[symbol]] * printed / base[symbol]:.12g}")
         for symbol, printed in paper.rows[row].sets.items()
@@ -51,8 +54,8 @@ def overrides(paper: PaperTable, row: str, config: Config) -> dict[str, float]:
     }
 
 
-def described(paper: PaperTable, row: str, config: Config) -> dict[str, str]:
-    """What a row is, in words: the paper's values as printed, and ours; of the base all six."""
+def row_description(paper: PaperTable, row: str, config: Config) -> dict[str, str]:
+    """A row's changed values in words, the paper's as printed and ours; for the base all six values."""
     ours = overrides(paper, row, config) if row != BASE else {key: flatten(config)[key] for key in _KEYS.values()}
     printed = paper.rows[row].sets
     return {
@@ -62,8 +65,8 @@ def described(paper: PaperTable, row: str, config: Config) -> dict[str, str]:
     }
 
 
-def setting(paper: PaperTable, study: SettingsStudy, row: str, seed: int, config: Config) -> Config:
-    """All parameters of a row with a seed. ValueError where a changed one may not have its new value."""
+def grid_config(paper: PaperTable, study: GridStudy, row: str, seed: int, config: Config) -> Config:
+    """All parameters of a row with a seed. Raises ValueError if a changed value is outside its parameter's range."""
     values = merge(config.model_dump(mode="json"), nested(overrides(paper, row, config)))
     values = merge(values, {"train": {"seed": seed}})
     for stage in ("stage1", "stage2"):
@@ -71,10 +74,12 @@ def setting(paper: PaperTable, study: SettingsStudy, row: str, seed: int, config
     return parse(Config, values, f"{row} of Table II")
 
 
-def settings(paper: PaperTable, study: SettingsStudy, config: Config) -> dict[str, Config]:
-    """By the name of a run, in the order in which they are run."""
+def grid_configs(paper: PaperTable, study: GridStudy, config: Config) -> dict[str, Config]:
+    """The parameters of all runs by name, in the order in which they run."""
     return {
-        seeded_name(row, seed): setting(paper, study, row, seed, config) for seed in study.seeds for row in study.rows
+        seeded_name(row, seed): grid_config(paper, study, row, seed, config)
+        for seed in study.seeds
+        for row in study.rows
     }
 
 
@@ -85,10 +90,10 @@ def _shortened(stage: dict, share: float) -> dict[str, int]:
 
 
 def result_path(layout: Layout, name: str) -> Path:
-    """Of a run that has been judged; objects.csv stands beside it."""
+    """The result of an evaluated run; its objects.csv is in the same folder."""
     return layout.run(name, "judged") / "val.json"
 
 
 def failure_path(layout: Layout, name: str) -> Path:
-    """Where a run that failed says why, in a line."""
+    """The file with the error of a failed run, in one line."""
     return layout.run(name, "failed.txt")

@@ -1,4 +1,4 @@
-"""In a worker: a setting of Table II, trained in both stages and judged as `predict` and `evaluate` judge a variant."""
+"""A trial in a worker: trains a grid point of Table II in both stages, predicts and evaluates as the stages do."""
 
 import json
 import tempfile
@@ -17,11 +17,15 @@ from ssvos.scribbles.store import read_store
 
 
 def trial(values: dict, job: dict) -> None:
-    """values: `run`, its name; job: all runs' parameters and the parcel. Reports every epoch, and last the scores."""
+    """Train and evaluate one run. Reports every epoch, then the scores.
+
+    values: `run`, the name of the run
+    job:    `configs`, the parameters of all runs by name; `inputs`, the packed worker inputs
+    """
     from ray import tune
 
     config = Config.model_validate(job["configs"][values["run"]])
-    inputs = unpack(job["parcel"])
+    inputs = unpack(job["inputs"])
     last: dict = {}
 
     def on_epoch(report: dict) -> None:
@@ -29,23 +33,23 @@ def trial(values: dict, job: dict) -> None:
         tune.report(report)
 
     network, device = train_both(config, inputs, on_epoch)
-    # as text: Ray Tune's own logs would take every score for a curve
-    tune.report(last | {"judged": json.dumps(judge(network.to(device), config, inputs))})
+    # as text, because Ray Tune logs every number of a report as a curve
+    tune.report(last | {"scores": json.dumps(evaluate(network.to(device), config, inputs))})
 
 
-def judge(network: Network, config: Config, inputs: WorkerInputs) -> dict:
-    """DAVIS-2017 scores of the judged videos of a study's one source: {source: {protocol, global, objects}}."""
+def evaluate(network: Network, config: Config, inputs: WorkerInputs) -> dict:
+    """DAVIS-2017 scores of the evaluation videos of a study's source: {source: {protocol, global, objects}}."""
     (source,) = config.data.sources
     store, late, root = read_store(inputs.scribbles), late_objects(config), inputs.roots[source.name]
     size = (config.predict.height or config.train.stage2.height, config.predict.width or config.train.stage2.width)
-    found = {}
+    scores = {}
     with tempfile.TemporaryDirectory(prefix="ssvos-masks-") as folder:
         for video in filter(is_scorable, evaluation_videos(inputs.index)):
             frames = (read_frame(root / frame.image_path) for frame in video.frames)
             scribbles = starting_scribbles(video, store, late[source.name])
             masks = segment(network, frames, scribbles, size, config.predict, config.loss)
-            place, names = Path(folder) / video.sequence, [frame.name for frame in video.frames]
-            write_masks(place, names, [encode_labels(mask) for mask in masks])
-            found[video.sequence] = score_sequence(mask_folder(video, root), place)
-    result = summarize(found)
+            masks_dir, names = Path(folder) / video.sequence, [frame.name for frame in video.frames]
+            write_masks(masks_dir, names, [encode_labels(mask) for mask in masks])
+            scores[video.sequence] = score_sequence(mask_folder(video, root), masks_dir)
+    result = summarize(scores)
     return {source.name: {"protocol": "davis2017", "global": result["global"], "objects": result["objects"]}}

@@ -1,6 +1,6 @@
-"""Stage `table` of studies/table3: Table III's rows over several seeds, beside the paper's values.
+"""Stage `table` of studies/table3: Table III's rows with several seeds, next to the paper's values.
 
-Runs in that folder. A row or a seed without a result is said to be not run, so that a table can be made at any time.
+It runs in that folder. Rows and seeds without a result are `not run`, so the table can be written at any time.
 """
 
 import json
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import no_arguments, run_stage
-from pipelines.studies.study import STUDY, curves, read_answers, read_runs, read_study
+from pipelines.studies.study import STUDY, curve_panels, read_baselines, read_runs, read_study
 from pipelines.studies.study_page import (
     Page,
     about_runs,
     about_statistics,
-    answer_grid,
-    rendered,
-    score_grid,
+    baseline_page_table,
+    render,
+    score_page_table,
     write_page,
 )
-from pipelines.studies.study_table import SEED_COLUMNS, StudyTable, csv_text, metrics_of, seed_lines, study_table
+from pipelines.studies.study_table import SEED_COLUMNS, StudyTable, csv_text, metrics_of, seed_rows, study_table
 from pipelines.tracking import mlflow_client as tracking
 from pipelines.tracking.record import numbers
 from pipelines.tracking.stage_records import Records
@@ -39,31 +39,31 @@ def main() -> None:
     tracking.connect()
     table = write_table(params, layout)
     metrics, files = numbers(json.loads(METRICS.read_text())), {"": [PAGE, HTML, TABLE, CURVES]}
-    records, tables = Records.read(params, layout), {"rows.json": table.lines}
+    records, tables = Records.read(params, layout), {"rows.json": table.rows}
     tracking.write(records.record("table", METRICS, "judged", params.base, metrics=metrics, tables=tables, files=files))
     print(f"{table.order}\n{PAGE.absolute()}")
 
 
 def write_table(params: Params, layout: Layout) -> StudyTable:
-    """Write the page in all its formats, the curves and the metrics."""
+    """Write the page as Markdown and HTML, the table and the scores by seed as CSV, the curves and the metrics."""
     paper = read_table("III")
     study = read_study(STUDY, paper)
-    runs, answers = read_runs(study, params.variant, layout, layout.results), read_answers(layout)
+    runs, baselines = read_runs(study, params.variant, layout, layout.results), read_baselines(layout)
     ideas = {row: {"ideas": " + ".join(one.ideas)} for row, one in paper.rows.items()}
-    table = study_table(paper, study, runs, answers["grabcut_flow"]["JF"], BASELINE, MAIN, ideas, not_run={})
-    write_text(CURVES, rendered("curves.svg.j2", curves(runs, paper, BASELINE)))
+    table = study_table(paper, study, runs, baselines["grabcut_flow"]["JF"], BASELINE, MAIN, ideas, not_run={})
+    write_text(CURVES, render("curves.svg.j2", curve_panels(runs, paper, BASELINE)))
     page = Page(
         "Table III of the paper, and ours",
         f"Order of all rows: {table.order}.",
         about_runs(params.base, paper, study, videos_of(read_index(layout.index))),
-        [score_grid(table, BASELINE, ["ideas"]), answer_grid(answers)],
+        [score_page_table(table, BASELINE, ["ideas"]), baseline_page_table(baselines)],
         about_statistics(paper, study, BASELINE, MAIN, table.num_compared),
         [(CURVES, "Held-out J by step"), (FIGURE, "Figure 6's grid: the same frames under six rows")],
     )
     write_page(page, PAGE, HTML)
-    write_text(TABLE, csv_text(table.lines, list(table.lines[0])))
-    write_text(SEEDS, csv_text(seed_lines(runs), SEED_COLUMNS))
-    write_json(METRICS, metrics_of(table, answers))
+    write_text(TABLE, csv_text(table.rows, list(table.rows[0])))
+    write_text(SEEDS, csv_text(seed_rows(runs), SEED_COLUMNS))
+    write_json(METRICS, metrics_of(table, baselines))
     return table
 
 

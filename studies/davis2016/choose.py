@@ -1,9 +1,9 @@
-"""Score settings of prediction on the held-out clips: bias taken off the log-odds, refined outlines, colours, flow.
+"""Score settings of prediction on the held-out clips: foreground bias, CRF refinement, color model, optical flow.
 
 python studies/davis2016/choose.py PACK CHECKPOINT --json OUT
 
-The pass of the network does not depend on any of them, so that it is taken once. J and F at the frame size of the pack,
-on every second frame; the judged clips are not looked at.
+The network's output does not depend on these settings, so the network runs once. J and F are computed at the frame size
+of the pack, on every second frame. The validation clips are not used.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ssvos.baselines.grabcut_flow import GrabCutFlow, with_flow
-from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, TestTimeTrainingConfig, parse
+from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, LossConfig, TestTimeTrainingConfig, parse
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.clip_sources import IndexedClipSource
 from ssvos.data.index import IndexedVideo, read_index, videos_of
@@ -30,10 +30,13 @@ from ssvos.models.checkpoint import load_checkpoint
 from ssvos.models.network import Network
 from ssvos.scribbles.store import read_store
 
-_EVERY = 2
+_SCORED_EVERY = 2  # frames
+# foreground bias, and the parameters of the other settings
+Setting = tuple[float, CrfRefinementConfig, ColorModelConfig, FlowConfig]
 
 
 def held_out(pack: Path) -> list[tuple[IndexedVideo, IndexedClipSource]]:
+    """The held-out real clips of a pack."""
     store = read_store(pack / "scribbles.parquet")
     videos = [v for v in videos_of(read_index(pack / "index.parquet")) if v.split == "holdout" and v.dataset == "davis"]
     return [(video, IndexedClipSource(video, pack / "davis", store)) for video in videos]
@@ -41,17 +44,22 @@ def held_out(pack: Path) -> list[tuple[IndexedVideo, IndexedClipSource]]:
 
 @torch.inference_mode()
 def log_odds(
-    network: Network, footage: IndexedClipSource, size: tuple[int, int], online: TestTimeTrainingConfig, loss
+    network: Network, source: IndexedClipSource, size: tuple[int, int], online: TestTimeTrainingConfig, loss: LossConfig
 ) -> Iterator:
-    """Frame by frame: the image at the network's size (H, W, 3), the same as it takes it (1, 3, H, W), the object's
-    log-odds (H, W), and on the first frame the strokes (H, W)."""
+    """Segment a clip and yield for each frame, at the network's size:
+
+    image:    (H, W, 3) uint8
+    frame:    the network's input, (1, 3, H, W)
+    log-odds: of the object, (H, W)
+    strokes:  (H, W) on the first frame, else None
+    """
     device = next(network.parameters()).device
     state = strokes = None
-    for position, indexed in enumerate(footage.video.frames):
-        image = resize_frame(footage.frame(position, (indexed.height, indexed.width)), *size)
+    for position, indexed in enumerate(source.video.frames):
+        image = resize_frame(source.frame(position, (indexed.height, indexed.width)), *size)
         frame = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
         if state is None:
-            strokes = resize_scribble(footage.scribble(0, (indexed.height, indexed.width)), *size)
+            strokes = resize_scribble(source.scribble(0, (indexed.height, indexed.width)), *size)
             if online.steps:
                 network = train_at_test_time(network, image, strokes, online, loss)
             strokes = torch.from_numpy(strokes).to(device)
@@ -63,41 +71,66 @@ def log_odds(
         yield image, frame, (logits[0, 1] - logits[0, 0])[: size[0], : size[1]].float(), strokes
 
 
-def scores(network, video, footage, size, settings, online, loss) -> dict[str, list[float]]:
-    """Setting -> [mean J, mean F] of a clip."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in settings}
-    refiners = {name: CrfRefiner(refinement, colour) for name, (_, refinement, colour, _) in settings.items()}
-    carried = GrabCutFlow() if any(flow.weight for *_, flow in settings.values()) else None
-    for position, (image, frame, odds, strokes) in enumerate(log_odds(network, footage, size, online, loss)):
+def scores(
+    network: Network,
+    video: IndexedVideo,
+    source: IndexedClipSource,
+    size: tuple[int, int],
+    settings: dict[str, Setting],
+    online: TestTimeTrainingConfig,
+    loss: LossConfig,
+) -> dict[str, list[float]]:
+    """[mean J, mean F] of a clip by setting."""
+    by_setting: dict[str, list[tuple[float, float]]] = {name: [] for name in settings}
+    refiners = {name: CrfRefiner(refinement, color) for name, (_, refinement, color, _) in settings.items()}
+    propagate = GrabCutFlow() if any(flow.weight for *_, flow in settings.values()) else None
+    for position, (image, frame, odds, strokes) in enumerate(log_odds(network, source, size, online, loss)):
         full = (video.frames[position].height, video.frames[position].width)
-        if carried:
-            given = None if position else footage.scribble(0, full)
-            mask_of_flow = carried(footage.frame(position, full), given)
-        if position % _EVERY:
+        if propagate:
+            scribble = None if position else source.scribble(0, full)
+            propagated = propagate(source.frame(position, full), scribble)
+        if position % _SCORED_EVERY:
             continue
-        truth = footage.mask(position, full) == 1
+        truth = source.mask(position, full) == 1
         for name, (bias, *_, flow) in settings.items():
-            told = (odds - bias)[None]
+            biased = (odds - bias)[None]
             if flow.weight:
-                told = with_flow(told, mask_of_flow, [1], flow)
-            foreground = told[0].sigmoid()
+                biased = with_flow(biased, propagated, [1], flow)
+            foreground = biased[0].sigmoid()
             probs = refiners[name](torch.stack([1 - foreground, foreground]), image, frame, strokes)
             if position == 0:
                 continue
             probs = torch.nn.functional.interpolate(probs[None], size=full, mode="bilinear", align_corners=False)[0]
             mask = (probs[1] > probs[0]).cpu().numpy()
-            found[name].append((region_similarity(truth, mask), contour_accuracy(truth, mask)))
-    return {name: np.mean(values, axis=0).tolist() for name, values in found.items()}
+            by_setting[name].append((region_similarity(truth, mask), contour_accuracy(truth, mask)))
+    return {name: np.mean(values, axis=0).tolist() for name, values in by_setting.items()}
 
 
 def frame_size(text: str) -> tuple[int, int]:
-    """Of `192x336`."""
+    """(height, width) of text such as `192x336`."""
     height, width = map(int, text.split("x"))
     return height, width
 
 
 def numbers(text: str) -> list[float]:
+    """Numbers of text such as `0,1,2`."""
     return [float(number) for number in text.split(",")]
+
+
+def make_settings(args: argparse.Namespace) -> dict[str, Setting]:
+    """All combinations of the options by name."""
+    settings = {"plain": (0.0, CrfRefinementConfig(), ColorModelConfig(), FlowConfig())} if args.plain else {}
+    flows = [
+        parse(FlowConfig, {"weight": flow, "agreement": agreement}, "predict.flow")
+        for flow, agreement in product(args.flows, args.agreements)
+    ]
+    for bias, weight, color, flow in product(args.biases, args.weights, args.colours, flows):
+        name = f"bias {bias:g}, weight {weight:g}" + (f", colour {color:g}" if color else "")
+        if flow.weight:
+            name += f", flow {flow.weight:g}" + (f" from {flow.agreement:g}" if len(args.agreements) > 1 else "")
+        refinement = CrfRefinementConfig(iterations=5, weight=weight)
+        settings[name] = (bias, refinement, ColorModelConfig(weight=color), flow)
+    return settings
 
 
 def main() -> None:
@@ -107,38 +140,31 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--biases", type=numbers, default="0,1,2")
     parser.add_argument(
-        "--weights", type=numbers, default="6", help="of the refinement; its other values are the defaults"
+        "--weights", type=numbers, default="6", help="weights of CRF refinement; its other values are the defaults"
     )
-    parser.add_argument("--colours", type=numbers, default="0,1", help="weights of the first frame's colours")
-    parser.add_argument("--flows", type=numbers, default="0,4", help="weights of what flow carries along")
-    parser.add_argument("--agreements", type=numbers, default="0.5", help="from which flow's weight is full")
-    parser.add_argument("--plain", action="store_true", help="also without refinement")
+    parser.add_argument("--colours", type=numbers, default="0,1", help="weights of the color model")
+    parser.add_argument("--flows", type=numbers, default="0,4", help="weights of the mask propagated by optical flow")
+    parser.add_argument(
+        "--agreements", type=numbers, default="0.5", help="agreements from which the weight of optical flow is full"
+    )
+    parser.add_argument("--plain", action="store_true", help="also score without refinement")
     parser.add_argument("--online", type=TestTimeTrainingConfig.model_validate_json, default=TestTimeTrainingConfig())
-    parser.add_argument("--size", type=frame_size, help="HxW of the network's frames; as trained")
+    parser.add_argument("--size", type=frame_size, help="HxW of the network's frames (default: as in training)")
     parser.add_argument("--device", default="auto")
-    given = parser.parse_args()
-    network, info = load_checkpoint(given.checkpoint)
-    network.to(choose_device(given.device))
-    size = given.size or info.size
-    settings = {"plain": (0.0, CrfRefinementConfig(), ColorModelConfig(), FlowConfig())} if given.plain else {}
-    flows = [
-        parse(FlowConfig, {"weight": flow, "agreement": one}, "predict.flow")
-        for flow, one in product(given.flows, given.agreements)
-    ]
-    for bias, weight, colour, flow in product(given.biases, given.weights, given.colours, flows):
-        name = f"bias {bias:g}, weight {weight:g}" + (f", colour {colour:g}" if colour else "")
-        if flow.weight:
-            name += f", flow {flow.weight:g}" + (f" from {flow.agreement:g}" if len(given.agreements) > 1 else "")
-        refinement = CrfRefinementConfig(iterations=5, weight=weight)
-        settings[name] = (bias, refinement, ColorModelConfig(weight=colour), flow)
+    args = parser.parse_args()
+    network, info = load_checkpoint(args.checkpoint)
+    network.to(choose_device(args.device))
+    size = args.size or info.size
+    settings = make_settings(args)
     clips = {
-        v.sequence: scores(network, v, f, size, settings, given.online, info.loss) for v, f in held_out(given.pack)
+        v.sequence: scores(network, v, source, size, settings, args.online, info.loss)
+        for v, source in held_out(args.pack)
     }
     means = {name: np.mean([clip[name] for clip in clips.values()], axis=0) for name in settings}
     for name, (j, f) in sorted(means.items(), key=lambda item: -item[1].mean()):
         print(f"{100 * (j + f) / 2:5.1f}  J {100 * j:5.1f}  F {100 * f:5.1f}  {name}")
-    content = {"checkpoint": str(given.checkpoint), "size": size, "online": given.online.model_dump(mode="json")}
-    given.json.write_text(json.dumps(content | {"clips": clips}, indent=1) + "\n", encoding="utf-8")
+    content = {"checkpoint": str(args.checkpoint), "size": size, "online": args.online.model_dump(mode="json")}
+    args.json.write_text(json.dumps(content | {"clips": clips}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Print the study's table: J&F of every judged clip in percent, rows of this study beside the answers without training.
+"""Print the study's table: J&F of every validation clip in percent, for variants, baselines and published methods.
 
 python studies/davis2016/table.py > table.md
 """
@@ -15,20 +15,20 @@ HERE = Path(__file__).parent
 PUBLISHED = ("OSVOS", "OSMN", "OFL", "BVS", "SEA", "TSP")
 
 
-def of_row(result: dict) -> dict[str, float]:
-    """Clip -> J&F in percent: a clip's one object counts as the clip."""
+def clip_scores(result: dict) -> dict[str, float]:
+    """J&F by clip in percent. Every clip has one object."""
     return {name.rsplit("_", 1)[0]: 50 * (o["J"]["mean"] + o["F"]["mean"]) for name, o in result["objects"].items()}
 
 
 def main() -> None:
-    rows = {}
+    scores = {}
     for path in sorted((HERE / "results").glob("*.json")):
-        rows[path.stem] = of_row(json.loads(path.read_text(encoding="utf-8")))
-    read = read_published_clips()
-    published = {name: {clip: sum(jf) / 2 for clip, jf in read[name].items()} for name in PUBLISHED}
-    listed = [name for name in read_yaml(HERE / "checkpoints.yaml") if name in rows]
-    names = [*listed, *sorted(set(rows) - set(listed))]
-    columns = {name: rows[name] for name in names} | published
+        scores[path.stem] = clip_scores(json.loads(path.read_text(encoding="utf-8")))
+    published_clips = read_published_clips()
+    published = {name: {clip: sum(jf) / 2 for clip, jf in published_clips[name].items()} for name in PUBLISHED}
+    listed = [name for name in read_yaml(HERE / "checkpoints.yaml") if name in scores]
+    names = [*listed, *sorted(set(scores) - set(listed))]
+    columns = {name: scores[name] for name in names} | published
     clips = sorted(next(iter(columns.values())))
     print("| clip | " + " | ".join(columns) + " |")
     print("| --- |" + " ---: |" * len(columns))
