@@ -52,7 +52,7 @@ class Search:
         return "–" if score is None else f"{score:.1f}" if self.about["metric"] == "J" else f"{score:.3f}"
 
     @property
-    def is_applied(self) -> bool:
+    def is_adopted(self) -> bool:
         """Whether the variant has the best trial's values."""
         return all(_equal(best, current) for _, _, best, current in self.changes)
 

@@ -1,1 +1,1 @@
-"""Stages of the studies: the paper's tables over several seeds."""
+"""Stages of the studies: the paper's tables with several seeds."""
