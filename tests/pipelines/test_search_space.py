@@ -86,9 +86,9 @@ def test_every_type_of_parameter_can_be_searched(tiny_config):
     ("search_range", "message"),
     [
         ({"low": 1.0}, "give low and high, or choices"),
-        ({"low": 1.0, "high": 2.0, "choices": [1, 2]}, "give one of them"),
+        ({"low": 1.0, "high": 2.0, "choices": [1, 2]}, "give only one of them"),
         ({"choices": [1]}, "fewer than two"),
-        ({"low": 0.0, "high": 1.0}, "must be above 0 where log is true"),
+        ({"low": 0.0, "high": 1.0}, "must be above 0 if log is true"),
     ],
 )
 def test_an_invalid_search_range_is_rejected(search_range, message):
