@@ -44,8 +44,8 @@ def main() -> None:
     scores = {name: summarize_videos(config, layout, scored) for name, scored in videos.items()}
     result = {name: {source: _selected(s) for source, s in scores.get(name, {}).items()} for name in METHODS}
     write_json(layout.baselines, result)
-    rows = [{"answer": name} | row for name, scored in videos.items() for row in frame_rows(scored)]
-    write_text(layout.baseline_frames, csv_text(rows, ("answer", *COLUMNS)))
+    rows = [{"baseline": name} | row for name, scored in videos.items() for row in frame_rows(scored)]
+    write_text(layout.baseline_frames, csv_text(rows, ("baseline", *COLUMNS)))
     tracking.write(Records.read(params, layout).baselines())
     print(f"{layout.baselines}: " + ", ".join(METHODS))
 

@@ -40,7 +40,7 @@ def write_tables(params: Params, layout: Layout) -> list[CombinedTable]:
         write_text(path.with_suffix(".md"), _rendered("paper_table.md.j2", table=table, has_slip=_has_slip(table)))
         write_text(path.with_suffix(".csv"), _csv([cell.text for cell in row] for row in table.rows))
         bars = layout.tables / f"bars{_DIGITS[table.number]}.csv"
-        write_text(bars, _csv([("answer", "score"), *table.bars]))
+        write_text(bars, _csv([("method", "score"), *table.bars]))
     comparisons = [[table.number, *row.values()] for table in tables for row in table.comparisons]
     write_text(layout.tables / "beside.csv", _csv([("table", *COMPARISON_COLUMNS), *comparisons]))
     if clips:
@@ -72,7 +72,7 @@ def _numbers(tables: Sequence[CombinedTable]) -> dict[str, dict]:
         for line in table.comparisons:
             numbers = {key.replace(" ", "_"): _number(line[key]) for key in ("paper", "this run", "sd", "difference")}
             if numbers["this_run"] is not None:
-                name = line["variant"] + several.get(line["judged on"], "")
+                name = line["variant"] + several.get(line["evaluated on"], "")
                 measures = result.setdefault(table.number, {}).setdefault(name, {})
                 measures[line["measure"]] = {key: value for key, value in numbers.items() if value is not None}
     return result

@@ -39,7 +39,7 @@ from bad_place import (
     renamed,
     scribble_before_mask,
     silent_sound,
-    small_judged,
+    small_evaluation_frame,
     state_of_another,
     write,
 )
@@ -138,7 +138,7 @@ DATA = [
     (PREPARE, lambda: renamed(f"{MASKS}/c/00001.png", ".PNG"), "c/00001.PNG: the suffix must be .png"),
     (PREPARE, lambda: write(f"{MASKS}/c/notes.txt"), "c/notes.txt: expected only annotations <frame>.png"),
     (PREPARE, one_turned, "a/00001.jpg: its EXIF orientation is 6; rotate the pixels"),
-    (PREPARE, small_judged, "c/00000.jpg: frame is 24x40, the network needs at least 32x32"),
+    (PREPARE, small_evaluation_frame, "c/00000.jpg: frame is 24x40, the network needs at least 32x32"),
     (PREPARE, other_objects, "Scribbles/c/00000.png: its object 3 is not in the frame's mask"),
     (PREPARE, scribble_before_mask, "c/00000.jpg: the first scribble of an evaluation video needs a mask"),
     (PREPARE, youtube(lambda: write("yt/val/meta.json", "{")), "val/meta.json: not a YouTube-VOS meta.json"),
@@ -332,7 +332,7 @@ def studied(answers: str | None = None, study: str = ROWS) -> Callable[[], None]
     return spoil
 
 
-def judged_without_videos() -> None:
+def evaluation_without_videos() -> None:
     """A run's scores without those of its videos."""
     studied()()
     folder = f"results/{next(Path('data').glob('*/frames')).parent.name}/pce-seed0"
@@ -347,7 +347,7 @@ def two_benchmarks() -> None:
 
 
 STUDIES = [
-    (TABLE3, judged_without_videos, "objects.csv: a row has no number in J.mean or F.mean; delete the file"),
+    (TABLE3, evaluation_without_videos, "objects.csv: a row has no number in J.mean or F.mean; delete the file"),
     (SWEEP, two_benchmarks, "params.yaml: data.sources: a study evaluates one source, with DAVIS-2017 scores"),
     (
         PREPARE,

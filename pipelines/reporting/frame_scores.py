@@ -42,7 +42,7 @@ def read_frames(path: Path, baseline: str = "") -> list[FrameScore]:
     if not path.is_file():
         return []
     with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.pop("answer", "") == baseline]
+        rows = [row for row in csv.DictReader(file) if row.pop("baseline", "") == baseline]
     scores = [FrameScore(**{k: v if k in _TEXT_COLUMNS else float(v) for k, v in row.items()}) for row in rows]
     return [score for score in scores if score.area > 0]
 

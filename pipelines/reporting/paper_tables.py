@@ -12,7 +12,7 @@ from ssvos.metrics.tables import OURS, Benchmark, PaperTable, read_benchmark, re
 
 NUMBERS = ("IV", "V", "VI", "VII")
 # columns of the comparison with the paper's own row
-COMPARISON_COLUMNS = ("judged on", "variant", "measure", "paper", "this run", "sd", "seeds", "difference", "verdict")
+COMPARISON_COLUMNS = ("evaluated on", "variant", "measure", "paper", "this run", "sd", "seeds", "difference", "verdict")
 UNDEFINED = "undefined"  # a measure to which no object of the evaluation videos counts
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     layout = Layout(params.base.data.name)
     tracking.connect()
     write_figure(params, layout)
-    record = Records.read(params, layout).record("figure6", FIGURE, "judged", params.base, files={"": [FIGURE]})
+    record = Records.read(params, layout).record("figure6", FIGURE, "evaluation", params.base, files={"": [FIGURE]})
     tracking.write(record)
     print(FIGURE.absolute())
 

@@ -93,22 +93,22 @@ def _score_cells(study: Study, runs: Mapping[int, Run]) -> TableRow:
     return cells
 
 
-def _difference_cells(judged: FamilyVerdict, no_verdict: str, no_pair: str) -> TableRow:
+def _difference_cells(family: FamilyVerdict, no_verdict: str, no_pair: str) -> TableRow:
     """A row compared with the baseline.
 
     no_verdict: why no row of the table has a verdict; "" if rows have one
     no_pair:    the text of a row that has no seed in common with the baseline
     """
-    one = judged.comparison
+    one = family.comparison
     low, high = one.interval or (NONE, NONE)
     return {
         "difference": _or(no_pair, one.mean),
         "difference_low": low,
         "difference_high": high,
         "p": _or(NONE, one.p),
-        "p_holm": _or(NONE, judged.adjusted_p),
+        "p_holm": _or(NONE, family.adjusted_p),
         "effect_size": _or(NONE, one.effect_size),
-        "verdict": f"no verdict: {no_verdict}" if no_verdict else judged.verdict,
+        "verdict": f"no verdict: {no_verdict}" if no_verdict else family.verdict,
     }
 
 
@@ -137,7 +137,7 @@ def metrics_of(table: StudyTable, baselines: Mapping[str, Mapping[str, float]]) 
         row["row"]: {key: value for key, value in row.items() if isinstance(value, float) or key == "verdict"}
         for row in table.rows
     }
-    return {"order": table.order, "rows": numbers, "answers_without_training": baselines}
+    return {"order": table.order, "rows": numbers, "baselines": baselines}
 
 
 def csv_text(rows: Sequence[TableRow], columns: Sequence[str]) -> str:

@@ -42,7 +42,9 @@ def main() -> None:
     table = write_table(params, layout)
     metrics, files = numbers(json.loads(METRICS.read_text())), {"": [PAGE, HTML, TABLE, CURVES]}
     records, tables = Records.read(params, layout), {"rows.json": table.rows}
-    tracking.write(records.record("table", METRICS, "judged", params.base, metrics=metrics, tables=tables, files=files))
+    tracking.write(
+        records.record("table", METRICS, "evaluation", params.base, metrics=metrics, tables=tables, files=files)
+    )
     print(f"{table.order}\n{PAGE.absolute()}")
 
 

@@ -91,7 +91,7 @@ def _shortened(stage: dict, share: float) -> dict[str, int]:
 
 def result_path(layout: Layout, name: str) -> Path:
     """The result of an evaluated run; its objects.csv is in the same folder."""
-    return layout.run(name, "judged") / "val.json"
+    return layout.run(name, "evaluation") / "val.json"
 
 
 def failure_path(layout: Layout, name: str) -> Path:

@@ -84,7 +84,7 @@ class Records:
         config = self.params.variant(variant)
         tables = {"videos.json": speed["videos"]}
         metrics = numbers(speed)
-        return self.record("predict", path, "judged", config, variant, tags=tags, metrics=metrics, tables=tables)
+        return self.record("predict", path, "evaluation", config, variant, tags=tags, metrics=metrics, tables=tables)
 
     def evaluation(self, variant: str) -> Record:
         path = self.layout.results(variant)
@@ -97,7 +97,7 @@ class Records:
         return self.record(
             "evaluate",
             path,
-            "judged",
+            "evaluation",
             config,
             variant,
             tags={"checkpoint.digest": result["checkpoint"]},
@@ -112,7 +112,7 @@ class Records:
         metrics = {key: n for name, scores in result.items() for key, n in test_metrics(scores, f"{name}.").items()}
         rows = [row for name, scores in result.items() for row in score_rows(name, scores)]
         videos = [
-            {"answer": name, "sequence": sequence, **values, "source": source}
+            {"baseline": name, "sequence": sequence, **values, "source": source}
             for name, scores in result.items()
             for source, summary in scores.items()
             for sequence, values in summary.get("sequences", {}).items()
@@ -120,7 +120,7 @@ class Records:
         return self.record(
             "baselines",
             self.layout.baselines,
-            "judged",
+            "evaluation",
             self.params.base,
             metrics=metrics,
             tables={"scores.json": rows, "videos.json": videos},
@@ -132,10 +132,12 @@ class Records:
         rows = {f"{table.stem}.json": _read_text_rows(table) for table in sorted(folder.glob("*.csv"))}
         pages = [self.layout.tables_page, *sorted(folder.glob("*.md"))]
         metrics = numbers(json.loads(path.read_text()))
-        return self.record("tables", path, "judged", self.params.base, metrics=metrics, tables=rows, files={"": pages})
+        return self.record(
+            "tables", path, "evaluation", self.params.base, metrics=metrics, tables=rows, files={"": pages}
+        )
 
     def report(self) -> Record:
-        return self.record("report", self.layout.page, "judged", self.params.base, files={"": [self.layout.page]})
+        return self.record("report", self.layout.page, "evaluation", self.params.base, files={"": [self.layout.page]})
 
     def search(self) -> Record:
         result = read_yaml(BEST)
@@ -197,7 +199,7 @@ def test_metrics(scores: dict[str, dict], prefix: str) -> dict[str, float]:
 def score_rows(name: str, scores: dict[str, dict]) -> list[dict]:
     """Return a row per source with the benchmark's global scores of a variant or baseline."""
     return [
-        {"source": source, **summary["global"], "protocol": summary["protocol"], "answer": name}
+        {"source": source, **summary["global"], "protocol": summary["protocol"], "method": name}
         for source, summary in scores.items()
     ]
 

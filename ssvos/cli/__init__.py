@@ -15,6 +15,8 @@ from ssvos.cli.segment import segment
 from ssvos.cli.split import split
 from ssvos.cli.submit import submit
 
+_PIPELINE_MODULES = ("hydra", "omegaconf")  # what commands import of the packages of `pip install ssvos[pipeline]`
+
 app = typer.Typer(
     name="ssvos",
     no_args_is_help=True,
@@ -57,4 +59,10 @@ def main() -> None:
         from ssvos.files import explain
 
         typer.echo(f"ssvos: {explain(error)}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if "--debug" in sys.argv or error.name not in _PIPELINE_MODULES:
+            raise
+        message = f"{error.name}: this package is missing; install the pipeline: pip install 'ssvos[pipeline]'"
+        typer.echo(f"ssvos: {message}", err=True)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Literal
@@ -159,6 +160,12 @@ class _PaperTables(FrozenConfig):
 
 
 def _read(path: Path) -> _PaperTables:
+    return _parsed(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@cache
+def _parsed(path: Path, _modified_ns: int) -> _PaperTables:
+    """The file is parsed once per version: a stage asks for it table by table."""
     return parse(_PaperTables, read_yaml(path), path)
 
 

@@ -44,7 +44,7 @@ def as_table(plan: RunPlan) -> dict[str, Any]:
 
 
 def _counts(source: SourceCounts) -> dict[str, int]:
-    parts = {"train": source.train, "holdout": source.holdout, "judged": source.val}
+    parts = {"train": source.train, "holdout": source.holdout, "val": source.val}
     return {name: len(part) for name, part in parts.items()} | {"frames": source.num_frames}
 
 

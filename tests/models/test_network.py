@@ -344,6 +344,7 @@ def test_encode_returns_backbone_features_at_strides_4_8_16_and_the_frame_at_str
     assert [tuple(f.shape[-2:]) for f in trunk] == [(12, 16), (6, 8), (3, 4), (12, 16)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [0, 6])
 @pytest.mark.parametrize("attention", [{}, {"source": "previous"}, {"kind": "criss_cross"}])
 def test_a_compiled_step_is_one_graph_for_all_frames(attention, channels):
@@ -363,6 +364,7 @@ def test_a_compiled_step_is_one_graph_for_all_frames(attention, channels):
     assert num_graphs == ([1, 2, 2, 2] if attention.get("source") == "previous" else [1, 1, 1, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [0, 6])
 def test_a_compiled_clip_is_one_graph_for_any_strokes(channels):
     torch._dynamo.reset()

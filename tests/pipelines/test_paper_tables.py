@@ -43,7 +43,7 @@ def test_embedded_run_is_shown_in_table_vi_without_differences():
     assert [line[2] for line in tables["table6"][2:]] == [f"{40 + k}.0" for k in range(7)]
     assert [line[7] for line in tables["table6"][2:]] == [f"{20 + k}.0" for k in range(7)]
     for line in comparisons(tables, "VI").values():
-        assert line["judged on"] == "set (embedded)" and line["difference"] == "other data" and line["seeds"] == "1"
+        assert line["evaluated on"] == "set (embedded)" and line["difference"] == "other data" and line["seeds"] == "1"
         assert line["verdict"] == "not run on DAVIS-2017 val: this run's data is embedded"
     for table, title in (("IV", "YouTube-VOS valid"), ("V", "YouTube-VOS valid"), ("VII", "DAVIS-2017 test-dev")):
         for line in comparisons(tables, table, "pce").values():
@@ -235,9 +235,11 @@ def test_each_source_is_in_the_tables_of_its_protocol():
     make_run(rows, {"ours": result, "pce": result}, result)
     tables = write_and_read(make_params(*sources))
     line = comparisons(tables, "IV")["J_seen"]
-    assert line["judged on"] == "set: yt (youtube-vos)" and line["this run"] == "40.0" and "a subset" in line["verdict"]
+    assert (
+        line["evaluated on"] == "set: yt (youtube-vos)" and line["this run"] == "40.0" and "a subset" in line["verdict"]
+    )
     line = comparisons(tables, "VI")["J-Mean"]
-    assert line["judged on"] == "set: own (davis)" and line["this run"] == "61.0" and line["difference"] == "+7.6"
+    assert line["evaluated on"] == "set: own (davis)" and line["this run"] == "61.0" and line["difference"] == "+7.6"
 
 
 NOT_RESULTS = ["{", "[]", "{}", '{"scores": {"own": {}}}', '{"scores": {"own": {"global": {"G": 1}}}}']
@@ -249,7 +251,7 @@ def test_only_the_source_with_the_benchmarks_videos_is_in_its_table():
     rows = make_videos({"my-own": 1}, "mine") + make_videos(davis_videos())
     make_run(rows, {"ours": result, "pce": result}, result)
     tables = write_and_read(make_params(*sources))
-    assert {line["judged on"] for line in comparisons(tables, "VI").values()} == {"set: own (davis)"}
+    assert {line["evaluated on"] for line in comparisons(tables, "VI").values()} == {"set: own (davis)"}
     assert tables["table6"][0][2:4] == ["this run: ours", "this run: pce"]
 
 

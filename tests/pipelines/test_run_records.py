@@ -158,11 +158,11 @@ CONTEXTS = {
     "scribbles": ("scribbles", "data/tiny/scribbles/scribbles.parquet"),
     "train_stage1": ("training", "runs/tiny/ours/stage1/checkpoint.pt"),
     "train_stage2": ("training", "runs/tiny/ours/stage2/checkpoint.pt"),
-    "predict": ("judged", "results/tiny/ours/speed.json"),
-    "evaluate": ("judged", "results/tiny/ours/val.json"),
-    "baselines": ("judged", "results/tiny/baselines.json"),
+    "predict": ("evaluation", "results/tiny/ours/speed.json"),
+    "evaluate": ("evaluation", "results/tiny/ours/val.json"),
+    "baselines": ("evaluation", "results/tiny/baselines.json"),
     "tune": ("training", "tune/trials.csv"),
-    "report": ("judged", "reports/tiny.html"),
+    "report": ("evaluation", "reports/tiny.html"),
 }
 
 

@@ -219,7 +219,7 @@ def test_larger_budget_runs_only_the_missing_rows(project):
         return run([sys.executable, "-c", IN_ONE_PROCESS, *commands], folder, timeout=280, **environment).stdout
 
     assert "1 of 2 runs, 1 of them new" in run_study(1, commands)
-    first = folder / "runs/table2/base-seed4/judged/val.json"
+    first = folder / "runs/table2/base-seed4/evaluation/val.json"
     before = first.stat().st_mtime_ns
     assert "2 of 2 runs, 1 of them new" in run_study(
         2, [command for command in commands if re.search("settings|table2", command)]
@@ -229,7 +229,7 @@ def test_larger_budget_runs_only_the_missing_rows(project):
     assert "up to date" in run(["dvc", "repro"], folder).stdout
     table = [line for line in (folder / "table2.md").read_text().splitlines() if line.startswith("|")]
     lines = {line.split("|")[1].strip(): line for line in table}
-    score = json.loads((folder / "runs/table2/lr1_1e-3-seed4/judged/val.json").read_text())["scores"]["embedded"]
+    score = json.loads((folder / "runs/table2/lr1_1e-3-seed4/evaluation/val.json").read_text())["scores"]["embedded"]
     assert f"| {100 * score['global']['J&F-Mean']:.1f} (one seed) |" in lines["lr1_1e-3"]
     assert "not run (two are enough here)" in lines["beta_0.12"] and "GrabCut" in lines["lr1_1e-3"]
     untracked = run(["git", "status", "--short", "--untracked-files=all"], folder).stdout

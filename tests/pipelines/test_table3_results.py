@@ -176,7 +176,7 @@ def test_table_has_the_numbers_of_the_results(study_folder, study_params):
     assert rows["pce_nl"]["JF_mean"] == rows["pce_dcrf"]["difference"] == "not run"
     numbers = json.loads(Path("table3.json").read_text())
     assert numbers["rows"]["pce_sa"]["JF_mean"] == pytest.approx(41.0)
-    assert numbers["answers_without_training"]["grabcut_flow"]["J"] == pytest.approx(52.0)
+    assert numbers["baselines"]["grabcut_flow"]["J"] == pytest.approx(52.0)
     with open("seeds.csv", newline="") as file:
         seeds = [(line["run"], float(line["JF"])) for line in csv.DictReader(file)]
     assert len(seeds) == 17 and seeds[3] == ("pce_sa-seed0", pytest.approx(40.0))

@@ -373,7 +373,7 @@ def test_the_command_writes_the_planned_parameters(call, tiny_data, tmp_path):
     written = read_yaml(tmp_path / "params.yaml")
     assert written["data"]["name"] == "own" and written["data"]["sources"][0]["root"] == str(root)
     assert written["train"]["stage1"]["height"] == 48
-    assert json.loads((tmp_path / "p.json").read_text())["videos"]["own"]["judged"] == 1
+    assert json.loads((tmp_path / "p.json").read_text())["videos"]["own"]["val"] == 1
 
 
 @pytest.mark.parametrize(

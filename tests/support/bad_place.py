@@ -131,7 +131,7 @@ def one_turned() -> None:
     an_image(f"{IMAGES}/a/00001.jpg", exif=exif)
 
 
-def small_judged() -> None:
+def small_evaluation_frame() -> None:
     for t in range(4):
         an_image(f"{IMAGES}/c/{t:05d}.jpg", size=(24, 40))
         write_labels(f"{MASKS}/c/{t:05d}.png", a_mask(1, size=(24, 40)))

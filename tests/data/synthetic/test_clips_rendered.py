@@ -89,6 +89,7 @@ def test_seed_split_and_index_each_change_the_clip(field: str, value: int | str)
     assert not np.array_equal(clips[0].masks, clips[1].masks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("max_objects", "num_clips"), [(1, 12), (3, 12), (8, 12)])
 def test_every_object_covers_a_hundredth_of_the_first_frame(max_objects: int, num_clips: int) -> None:
     config = CONFIG.model_copy(update={"max_objects": max_objects, "num_frames": 1})
