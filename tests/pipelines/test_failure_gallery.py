@@ -42,7 +42,7 @@ def scored_params(report_params):
         absent = f"own,{MARKUP_NAME},2,00001,0,0,0,0"
         LAYOUT.frame_scores(name).write_text("\n".join([HEAD, *csv_rows(offset), absent]) + "\n")
     rows = [f"{baseline},{row}" for baseline in ("empty", "grabcut_flow") for row in csv_rows(-0.1)]
-    LAYOUT.baseline_frames.write_text("\n".join([f"answer,{HEAD}", *rows]) + "\n")
+    LAYOUT.baseline_frames.write_text("\n".join([f"baseline,{HEAD}", *rows]) + "\n")
     return report_params
 
 

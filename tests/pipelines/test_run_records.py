@@ -255,7 +255,7 @@ def test_baselines_have_their_scores_as_metrics_and_their_videos_in_a_table(proj
     assert not [key for key in run.data.metrics if "val-000" in key]
     table = json.loads(artifact(run, "videos.json").read_text())
     assert dict(zip(table["columns"], table["data"][0], strict=True)) == {
-        "answer": "empty", "sequence": "val-000", "J": 0.4, "F": 0.6, "source": "embedded",
+        "baseline": "empty", "sequence": "val-000", "J": 0.4, "F": 0.6, "source": "embedded",
     }  # fmt: skip
 
 
