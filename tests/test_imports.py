@@ -136,3 +136,15 @@ def test_the_architecture_page_names_every_room_and_no_file_that_is_gone():
         assert path in page or f"`{path.rpartition('/')[2]}.py`" in page, f"docs/architecture.md does not name {path}"
     named = set(re.findall(r"`((?:ssvos|pipelines)/[\w/]+(?:\.\w+)?)`", page))
     assert named and not [path for path in named if not (ROOT / path).exists()]
+
+
+CODE = [path for folder in ("ssvos", "pipelines", "benchmarks", "studies", "docs", "tests") for path in sources(folder)]
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_over_400_lines_and_no_function_over_60(path):
+    text = path.read_text(encoding="utf-8")
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
+    long = [node.name for node in functions if node.end_lineno - node.lineno + 1 > 60]
+    assert len(text.splitlines()) <= 400 and not long
