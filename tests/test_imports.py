@@ -1,4 +1,4 @@
-"""Imports point one way, every file belongs to a room, and the method works without Ray, DVC and MLflow."""
+"""Imports point one way, every file belongs to a layer, and the method works without Ray, DVC and MLflow."""
 
 import ast
 import re
@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 PIPELINE_PACKAGES = ("ray", "dvc", "mlflow")
 STAGES = ("prepare", "scribbles", "tune", "train", "predict", "baselines", "evaluate", "tables", "report")
 
-# from the ground floor up; a room may import from its own floor only itself, and from every floor below
-FLOORS = (
+# from the lowest layer up; a package may import itself and the packages of lower layers
+LAYERS = (
     ("ssvos.device", "ssvos.files", "ssvos.progress"),
     ("ssvos.config", "ssvos.hardware", "ssvos.labels"),
     ("ssvos.baselines", "ssvos.metrics", "ssvos.models", "ssvos.scribbles", "ssvos.visualization"),
@@ -29,7 +29,7 @@ FLOORS = (
     tuple(f"pipelines.{stage}" for stage in STAGES),
     ("pipelines.studies",),
 )
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LAYER_OF = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
 
 
 def module_name(path: Path) -> str:
@@ -41,7 +41,7 @@ def sources(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def room_of(module: str) -> str | None:
+def package_of(module: str) -> str | None:
     """The first two parts of a module's name; None for other packages and for `ssvos` and `pipelines` themselves."""
     parts = module.split(".")
     return ".".join(parts[:2]) if parts[0] in ("ssvos", "pipelines") and len(parts) > 1 else None
@@ -69,15 +69,15 @@ def is_module(name: str) -> bool:
 
 
 @pytest.mark.parametrize("path", sources("ssvos") + sources("pipelines"), ids=module_name)
-def test_every_file_is_in_a_room_and_imports_point_down(path):
-    own = room_of(module_name(path))
+def test_every_file_is_in_a_layer_and_imports_point_down(path):
+    own = package_of(module_name(path))
     if own is None:
         assert path.name == "__init__.py"
         return
-    assert own in FLOOR_OF, f"{own} is in no room: name its floor in FLOORS"
-    rooms = {room_of(name) for name in imported(path)} - {None, own}
-    assert rooms <= set(FLOOR_OF)
-    assert not {room for room in rooms if FLOOR_OF[room] >= FLOOR_OF[own]}
+    assert own in LAYER_OF, f"{own} is in no layer: add it to LAYERS"
+    packages = {package_of(name) for name in imported(path)} - {None, own}
+    assert packages <= set(LAYER_OF)
+    assert not {package for package in packages if LAYER_OF[package] >= LAYER_OF[own]}
 
 
 def test_no_two_modules_import_each_other_in_a_circle():
@@ -129,10 +129,10 @@ def test_heavy_imports_wait_until_they_are_needed(module):
     assert done.stdout.strip() == "[]"
 
 
-def test_the_architecture_page_names_every_room_and_no_file_that_is_gone():
+def test_the_architecture_page_names_every_package_and_no_file_that_is_gone():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for room in FLOOR_OF:
-        path = room.replace(".", "/")
+    for package in LAYER_OF:
+        path = package.replace(".", "/")
         assert path in page or f"`{path.rpartition('/')[2]}.py`" in page, f"docs/architecture.md does not name {path}"
     named = set(re.findall(r"`((?:ssvos|pipelines)/[\w/]+(?:\.\w+)?)`", page))
     assert named and not [path for path in named if not (ROOT / path).exists()]
