@@ -51,7 +51,7 @@ study: study-named setup
 study-named:
 	@$(if $(filter $(STUDY),$(STUDIES)),,echo "Which study? make study STUDY=NAME; there is $(STUDIES)" >&2; exit 2)
 
-PYTEST := python -m pytest -n 2 --dist loadfile --durations=10 --durations-min=1
+PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 --durations-min=1
 
 check: setup docs
 	ruff check .
