@@ -2,10 +2,13 @@
 
 import hashlib
 import inspect
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -21,13 +24,20 @@ from ssvos.labels import read_labels, write_labels
 from ssvos.models.checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from ssvos.models.network import Network
 
-SSVOS = [sys.executable, "-m", "ssvos.cli"]
 ORACLE = Path(__file__).parents[1] / "oracle" / "metrics"
 PROJECT = Path(__file__).parents[2]
 
 
 def call(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([*SSVOS, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    """Run the command in this process, which has imported PyTorch; test_wheel.py runs it as a program."""
+    command, out, err = ["ssvos", *map(str, arguments)], io.StringIO(), io.StringIO()
+    status: object = 0
+    with mock.patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+    return subprocess.CompletedProcess(command, int(status), out.getvalue(), err.getvalue())
 
 
 def fails(message: str, *arguments) -> None:

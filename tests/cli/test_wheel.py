@@ -1,5 +1,6 @@
 """The bare package: its wheel, in an environment that holds nothing but what it requires, segments a video."""
 
+import os
 import re
 import subprocess
 import sys
@@ -58,17 +59,25 @@ def bare(wheel, tmp_path_factory) -> Path:
             if not (site / top).exists():
                 (site / top).symlink_to(one.locate_file(top))
     program = folder / "bin" / "python"
-    subprocess.run([program, "-m", "pip", "install", "--quiet", "--no-index", wheel], check=True)
+    subprocess.run(
+        [program, "-m", "pip", "install", "--quiet", "--no-index", wheel], check=True, env=clean(folder / "bin")
+    )
     return folder / "bin"
+
+
+def clean(programs: Path) -> dict[str, str]:
+    """No variable of the tests' own environment, above all no PYTHONPATH."""
+    return {"PATH": f"{programs}{os.pathsep}/usr/bin{os.pathsep}/bin", "HOME": str(programs.parent)}
 
 
 def run(bare: Path, *arguments: object, folder: Path) -> subprocess.CompletedProcess:
     command = [str(bare / "ssvos"), *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, env={"PATH": str(bare)}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=clean(bare), capture_output=True, text=True, timeout=120)
 
 
 def test_the_environment_has_no_package_of_the_pipeline(bare):
-    listed = subprocess.run([bare / "python", "-m", "pip", "list"], check=True, capture_output=True, text=True).stdout
+    command = [bare / "python", "-m", "pip", "list"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True, env=clean(bare)).stdout
     names = {line.split()[0].lower() for line in listed.splitlines()[2:]}
     assert "ssvos" in names and "torch" in names and not names & set(PIPELINE)
 

@@ -126,6 +126,6 @@ def test_a_csv_file_has_its_first_columns_and_those_of_its_rows():
 
 def test_without_a_video_to_score_no_cluster_starts(params, monkeypatch):
     monkeypatch.setattr("pipelines.evaluation_scores.evaluation_videos", lambda _: [])
-    monkeypatch.setattr("pipelines.evaluation_scores.cluster", lambda: pytest.fail("a cluster started"))
+    monkeypatch.setattr("pipelines.evaluation_scores.cluster_or_process", lambda: pytest.fail("a cluster started"))
     assert score(params, monkeypatch, "", "near") == {"near": []}
     assert summarize_videos(params.base, LAYOUT, []) == {}

@@ -219,7 +219,7 @@ def test_a_lost_database_is_restored_from_the_outputs_on_disk(project_copy):
 def test_the_commands_of_guides_about_a_finished_run_work(guide, project_copy):
     params = project_copy / "params.yaml"  # the best values must differ from it, whichever trial is best
     params.write_text(params.read_text().replace("0.001}", "0.0011}", 1))
-    run(["bash", "-c", script(guide, {})], project_copy, timeout=850, SSVOS_WORKERS="0")
+    run(["bash", "-c", script(guide, {"tune.trials=8": "tune.trials=4"})], project_copy, timeout=850, SSVOS_WORKERS="0")
     if guide == "tuning":
         text = (project_copy / "params.yaml").read_text()
         assert "trial" in text.split("tuned_from:")[1].splitlines()[0]

@@ -183,19 +183,19 @@ def copy_with_tune(folder: Path, prepared: Path, **tune) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_a_search_killed_at_trial_5_of_12_resumes_and_repeats_no_ended_trial(prepared, tmp_path):
-    folder = copy_with_tune(tmp_path / "project", prepared, trials=12, scheduler="asha")
-    run_and_kill(folder, 5, lambda trial: trial["status"] != "running")
+def test_a_search_killed_at_trial_3_of_6_resumes_and_repeats_no_ended_trial(prepared, tmp_path):
+    folder = copy_with_tune(tmp_path / "project", prepared, trials=6, scheduler="asha")
+    run_and_kill(folder, 3, lambda trial: trial["status"] != "running")
     before = {trial["number"]: trial for trial in saved_trials(folder) if trial["status"] != "running"}
-    assert 5 <= len(before) < 12
+    assert 3 <= len(before) < 6
     rows, output = run_to_end(folder)
-    assert [int(row["trial"]) for row in rows] == list(range(12))
+    assert [int(row["trial"]) for row in rows] == list(range(6))
     run_after = {int(line.split()[1]) for line in output.splitlines() if line.startswith("trial ")}
-    assert run_after == set(range(12)) - set(before)
+    assert run_after == set(range(6)) - set(before)
     for number, trial in before.items():
         assert float(rows[number]["score"]) == trial["score"]
         assert float(rows[number][RATE]) == trial["values"][RATE]
-    assert len({row[RATE] for row in rows}) == 12
+    assert len({row[RATE] for row in rows}) == 6
 
 
 @pytest.mark.timeout(600)
