@@ -138,6 +138,18 @@ def test_the_architecture_page_names_every_package_and_no_file_that_is_gone():
     assert named and not [path for path in named if not (ROOT / path).exists()]
 
 
+def test_the_architecture_page_names_what_each_file_defines():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    found = 0
+    for path, names in re.findall(r"`(ssvos/[\w/]+\.py)`: ([^|;]*)", page):
+        text = (ROOT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`([A-Za-z_]+(?:\.[A-Za-z_]+)?)`", names):
+            if name.split(".")[0] not in ("model", "loss", "train", "predict"):
+                found += 1
+                assert re.search(rf"\b{name.split('.')[-1]}\b", text), f"{path}: {name}"
+    assert found > 30
+
+
 CODE = [path for folder in ("ssvos", "pipelines", "benchmarks", "studies", "docs", "tests") for path in sources(folder)]
 
 
