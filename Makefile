@@ -1,20 +1,20 @@
-# make repro               the whole pipeline with params.yaml as it stands: at first, the embedded data set
-# make repro DATA=dir      the same on a folder of videos (TRAIN=, HOLDOUT=, VAL= name its lists, LAYOUT= its layout)
-# make repro PRESET=name   with the parameters of a preset, see docs/presets.md; with DATA=dir, on that folder
-# make repro DATA=demo     back to the embedded data set
-# make study STUDY=table3  a study of studies/, on request: hours, see docs/studies.md
-# make check               lint, types, docs and the fast unit tests: under two minutes
-# make test                make check, then all other tests
-# make docs                the documentation as a site, in site/
-# make faults              kill workers, drivers and machines for real, and go on: ten minutes on idle cores
-# make mutations           break the method line by line, and see a test fall each time
-# make bench-smallest      every benchmark in seconds: do they run; docs/speed.md has what was measured
-# What is asked for is written to params.yaml; one that was changed by hand is kept as params.yaml.orig.
+# make repro               run the whole pipeline with params.yaml, which initially names the embedded data set
+# make repro DATA=dir      run it on a folder of videos (TRAIN=, HOLDOUT=, VAL= name its lists, LAYOUT= its layout)
+# make repro PRESET=name   run it with the parameters of a preset, see docs/presets.md; add DATA=dir for a folder
+# make repro DATA=demo     run it on the embedded data set again
+# make study STUDY=table3  run a study of studies/, which no other target runs: hours, see docs/studies.md
+# make check               run lint, types, docs and the fast unit tests: under two minutes
+# make test                run make check, then all other tests
+# make docs                build the documentation as a site in site/
+# make faults              kill real workers, drivers and machines, and check that runs resume: ten minutes on idle cores
+# make mutations           break the method line by line, and check that a test fails each time
+# make bench-smallest      check in seconds that every benchmark runs; docs/speed.md lists the measurements
+# `make repro` writes the requested parameters to params.yaml. It saves a hand-edited file as params.yaml.orig.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
-# stages are run by DVC through the shell: they must find this environment's python
+# DVC runs the stages through the shell, which must find this environment's python
 export PATH := $(BIN):$(PATH)
 
 .PHONY: repro study study-named check test docs faults mutations bench-smallest setup
@@ -33,10 +33,10 @@ $(READY): requirements.lock requirements-torch.lock pyproject.toml
 ASKED := $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(LAYOUT),--layout "$(LAYOUT)") \
   $(if $(TRAIN),--train "$(TRAIN)") $(if $(HOLDOUT),--holdout "$(HOLDOUT)") $(if $(VAL),--val "$(VAL)") \
   $(if $(PRESET)$(DATA)$(LAYOUT)$(TRAIN)$(HOLDOUT)$(VAL),--write)
-# on a cluster the workers are not this machine's
+# with RAY_ADDRESS the cluster provides the workers, so the number for this machine does not apply
 WORKERS := $(if $(RAY_ADDRESS),,$(if $(SSVOS_WORKERS),--workers $(SSVOS_WORKERS)))
 
-# says first what it will do, about how long that takes here, and what it needs
+# `ssvos plan` first prints what the run does, about how long it takes here, and what it needs
 repro: setup
 	@ssvos plan $(ASKED) $(WORKERS)
 	@dvc repro

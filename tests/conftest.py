@@ -1,4 +1,4 @@
-"""Shared by the tests: a tiny network, and a tiny embedded data set rendered, indexed and scribbled once."""
+"""Fixtures and functions that tests share: a tiny network, and a tiny embedded data set prepared once."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ from ssvos.training.train_state import EpochReport, TrainState
 from ssvos.training.trainer import first_network, fit
 from ssvos.training.training_data import TrainingData, training_data
 
-# `make check` runs what is in these and not marked slow; `make test` runs the rest after it
+# `make check` runs the tests in these folders and files unless marked slow; `make test` then runs the rest
 FAST = ("config", "data", "losses", "metrics", "models", "scribbles")
 FAST_FILES = ("test_device.py", "test_imports.py", "test_labels.py")
 
@@ -61,7 +61,7 @@ TINY_STAGE = StageConfig(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the fast tests, and start with the files that start pipelines: two processes then end at about one time."""
+    """Mark the fast tests. Put the files that start pipelines first: two processes then end at about the same time."""
     tests = Path(__file__).parent
     for item in items:
         if item.path.relative_to(tests).parts[0] in FAST + FAST_FILES and not item.get_closest_marker("slow"):
@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class TinyData:
-    """The prepared data set: parameters, roots of the sources, index and scribble store on disk."""
+    """The prepared data set: parameters, source roots, and the paths of the index and the scribble store."""
 
     config: Config
     roots: dict[str, Path]
@@ -119,21 +119,23 @@ def tiny_data(tiny_config, tmp_path_factory) -> TinyData:
 
 @pytest.fixture(scope="session")
 def hidden(tmp_path_factory) -> Path:
-    """A folder that the cluster's processes find empty, whatever is put there."""
+    """A folder that the cluster's processes find empty, even after a test writes to it."""
     return tmp_path_factory.mktemp("hidden")
 
 
 @pytest.fixture(scope="session")
 def address(hidden) -> Iterator[str]:
-    """Of a Ray cluster that runs beside the tests."""
+    """The address of a Ray cluster that runs during the tests."""
     with cluster_head(hidden) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def project(hidden, address) -> Path:
-    """A copy of the project with tiny parameters, its own git and DVC, reproduced once: `pce` is trained in the stage's
-    own process, `ours` by two workers of a cluster that does not see the project's folder."""
+    """A copy of the project with tiny parameters and its own git and DVC, reproduced once.
+
+    The stage's own process trains `pce`. Two workers of a cluster that cannot see the project's folder train `ours`.
+    """
     folder = make_project(hidden / "project")
     reproduce(["dvc", "repro", "scribbles"], folder, RAY_ADDRESS=address, **OPEN)
     reproduce(["dvc", "repro", "train_stage2@pce"], folder, RAY_ADDRESS=address, SSVOS_WORKERS="0", **OPEN)
@@ -143,15 +145,15 @@ def project(hidden, address) -> Path:
 
 @pytest.fixture
 def project_copy(project, tmp_path) -> Path:
-    """A copy of the reproduced project that a test may change; its MLflow artifacts stay where the runs name them."""
+    """A copy of the reproduced project that a test may change. Its MLflow runs refer to the original's artifacts."""
     return shutil.copytree(project, tmp_path / "copy", symlinks=True)
 
 
 def make_network(seed: int = 0, **changes) -> Network:
-    """A tiny random network that answers clearly.
+    """Return a tiny random network whose output depends visibly on its input.
 
-    Attention is on (its scale starts at 0, which would test nothing), and the heads' weights have He's gain
-    (PyTorch's own would shrink every difference between two masks).
+    Its attention scale is 1: the initial scale of 0 would leave attention untested. The heads' weights have He's gain:
+    PyTorch's default initialization would shrink every difference between two masks.
     """
     torch.manual_seed(seed)
     network = Network.create(TINY_MODEL.model_copy(update=changes)).eval()
@@ -164,7 +166,7 @@ def make_network(seed: int = 0, **changes) -> Network:
 
 
 def changed(config: Config, **stage) -> Config:
-    """The configuration with other values in its first stage."""
+    """Return the configuration with other values in its first stage."""
     stage1 = config.train.stage1.model_copy(update=stage)
     return config.model_copy(update={"train": config.train.model_copy(update={"stage1": stage1})})
 
@@ -182,7 +184,7 @@ def run(
 
 
 def batch_of(source: ClipSampler, config: Config, count: int) -> dict[str, torch.Tensor]:
-    """The first clips of the first epoch, stacked."""
+    """Return the first clips of the first epoch, stacked to a batch."""
     stage = config.train.stage1.model_copy(update={"clips_per_epoch": count})
     clips = ClipDataset(source, source.draw(stage, 0, 0), stage, config.train.augment, config.model.input_share)
     items = [clips[k] for k in range(count)]
@@ -190,7 +192,7 @@ def batch_of(source: ClipSampler, config: Config, count: int) -> dict[str, torch
 
 
 def loss_of(network: Network, batch: dict[str, torch.Tensor], config: Config) -> torch.Tensor:
-    """The joint loss of a batch, with gradient."""
+    """Return the joint loss of a batch, with gradient."""
     frames = batch["frames"].float() / 255
     return joint_loss(
         network(frames, batch["scribble"]),

@@ -1,10 +1,10 @@
-"""Breaks the method one line at a time, and shows that a test falls each time.
+"""Break the method one line at a time, and check that a test fails each time.
 
     python tests/mutations.py                   every mutation; exit status 1 if one survives
-    python tests/mutations.py attention         those whose name holds one of the words
+    python tests/mutations.py attention         mutations whose name contains one of the words
 
-Each mutation is made in a copy of the package and its tests in a temporary folder; the working tree is left alone.
-A mutation counts as caught only if pytest ran and an assertion failed: an error while importing proves nothing.
+Each mutation changes a temporary copy of the package and its tests. The working tree does not change.
+A mutation counts as caught only if pytest runs and an assertion fails. An import error does not count.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read once, when torch is loaded
+os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it once, on import
 
-# loaded here once and not in each of the forked processes that run the tests
+# imported here once, and not in each forked process that runs tests
 import cv2  # noqa: F401
 import pyarrow  # noqa: F401
 import pydantic  # noqa: F401
@@ -33,12 +33,19 @@ from torch.autograd.gradcheck import GradcheckError
 
 PROJECT = Path(__file__).parent.parent
 WORKERS = 2
-SECONDS = 300  # longer than that no run takes
+SECONDS = 300  # timeout for a run's result
 ASSERTIONS = (AssertionError, GradcheckError, pytest.fail.Exception)
 
 
 class Mutation(NamedTuple):
-    """name: what is broken. old: text that stands once in `file`, new: what takes its place. tests: files that run."""
+    """A change that breaks the method.
+
+    name:  the fault
+    file:  file to change
+    old:   text that occurs once in `file`
+    new:   text that replaces it
+    tests: test files to run
+    """
 
     name: str
     file: str
@@ -49,32 +56,32 @@ class Mutation(NamedTuple):
 
 MUTATIONS = (
     Mutation(
-        "variance (4) without its square",
+        "variance (4) from deviations that are not squared",
         "ssvos/models/appearance.py",
         "spread = square - 2 * shifted * first + mass * shifted**2",
         "spread = first - mass * shifted",
         ("tests/models/test_appearance.py",),
     ),
     Mutation(
-        "partial cross-entropy (11) on foreground strokes alone",
+        "partial cross-entropy (11) on foreground strokes only",
         "ssvos/losses/partial_cross_entropy.py",
         "    target = target.long()\n",
         "    target = target.long().masked_fill(target == 0, UNLABELLED)\n",
         ("tests/losses/test_partial_cross_entropy.py", "tests/losses/test_loss_equations.py"),
     ),
-    # The filters' backward pass takes K for its transpose, which is right because K is symmetric. Here nodes pass their
-    # values on in one direction of y alone, so that it is not.
+    # The filters' backward pass uses K instead of its transpose, which is correct because K is symmetric. The mutation
+    # filters in one direction of y only, so K is not symmetric.
     Mutation(
-        "K in place of its transpose in the backward pass of the lattice",
+        "K instead of its transpose in the backward pass of the lattice",
         "ssvos/losses/permutohedral.py",
         ".reshape(-1, height) @ along_y",
         ".reshape(-1, height) @ along_y.triu()",
         ("tests/losses/test_loss_equations.py",),
     ),
-    # The same for the energy: rows divided by their sums are not symmetric. The value stays as it is, the gradient is
-    # that of columns divided by their sums.
+    # K with its rows divided by their sums is not symmetric. The mutation keeps the energy's value. Its gradient is
+    # that of K with its columns divided by their sums.
     Mutation(
-        "K in place of its transpose in the gradient of the row-normalised energy",
+        "K instead of its transpose in the gradient of the row-normalised energy",
         "ssvos/losses/dense_crf.py",
         "disagreement = (probs * (1.0 - filtered / row_sums)).sum(dim=1)",
         "by_column = kernel.apply(probs / row_sums)[0]\n"
@@ -82,10 +89,10 @@ MUTATIONS = (
         "        disagreement = (probs * (1.0 - agreement)).sum(dim=1)",
         ("tests/losses/test_loss_equations.py",),
     ),
-    # w is a step function, whose slope is 0 wherever it has one: without `detach` alone no gradient would flow. Here
-    # the value is the step's and the gradient that of the score, as a straight-through estimator takes it.
+    # w is a step function, whose slope is 0 wherever it is defined: no gradient flows even without `detach`. The
+    # mutation keeps the step's value and uses the gradient of the score, as a straight-through estimator does.
     Mutation(
-        "a gradient through the region weight w (18)",
+        "gradient through the region weight w (18)",
         "ssvos/losses/dense_crf.py",
         "    foreground = foreground.detach()\n"
         "    unreliable = (foreground >= above) & (foreground <= below)\n"
@@ -95,28 +102,28 @@ MUTATIONS = (
         ("tests/losses/test_loss_equations.py",),
     ),
     Mutation(
-        "strokes carried to stride 16 by nearest neighbour",
+        "strokes downsampled to stride 16 by nearest neighbour",
         "ssvos/models/grid.py",
         "adaptive_max_pool2d((scribble == 1).float()[:, None], (height, width))",
         "interpolate((scribble == 1).float()[:, None], (height, width), mode='nearest')",
         ("tests/models/test_equations.py",),
     ),
     Mutation(
-        "strokes carried to another frame size by nearest neighbour",
+        "strokes resized to another frame size by nearest neighbour",
         "ssvos/data/augment.py",
         "cv2.resize(plane, shrunk, interpolation=cv2.INTER_AREA)",
         "cv2.resize(plane, shrunk, interpolation=cv2.INTER_NEAREST)",
         ("tests/data/test_augment.py",),
     ),
     Mutation(
-        "residual weights in unlabelled cells as well",
+        "residual weights in unlabelled cells too",
         "ssvos/models/appearance.py",
         "return relu(labelled * posterior - labels)",
         "return relu(posterior - labels)",
         ("tests/models/test_appearance.py",),
     ),
     Mutation(
-        "attention (8) to every position, not to the strokes alone",
+        "attention (8) to every position instead of the strokes only",
         "ssvos/models/attention.py",
         "flat = has_stroke.flatten(1)",
         "flat = torch.ones_like(has_stroke).flatten(1)",
@@ -129,10 +136,10 @@ MUTATIONS = (
         "if len(foreground) == 0:",
         ("tests/inference/test_segmenter.py",),
     ),
-    # The network is given the labels of a clip's first frame only: they take the prediction's place in the state after
-    # that frame, in the cells that have any. In the first frame's state those are the cells whose shares sum to one.
+    # The network receives the labels of a clip's first frame only. In the state after that frame, the mutation replaces
+    # the prediction with the labels in all labelled cells. In the first frame's state, these cells' shares sum to one.
     Mutation(
-        "the state moved by the frame's labels, not by its prediction",
+        "state updated with the frame's labels instead of its prediction",
         "ssvos/models/network.py",
         "        gaussians = self.appearance.update(",
         "        known = state.mask.sum(dim=1, keepdim=True) > 0.5\n"
@@ -141,14 +148,14 @@ MUTATIONS = (
         ("tests/models/test_equations.py",),
     ),
     Mutation(
-        "gamma on X in place of O in (10)",
+        "gamma in (10) multiplies X instead of O",
         "ssvos/models/attention.py",
         "return x + scale * rearrange(",
         "return scale * x + rearrange(",
         ("tests/models/test_attention.py",),
     ),
     Mutation(
-        "recent cells remembered where they are in doubt as well",
+        "recent memory stores uncertain cells too",
         "ssvos/models/memory.py",
         "labels = _flatten_cells(probs * (probs.amax(dim=1, keepdim=True) >= self.config.confident))",
         "labels = _flatten_cells(probs)",
@@ -158,7 +165,7 @@ MUTATIONS = (
 
 
 class Run(NamedTuple):
-    """Tests to run in a copy of `project`, some of whose files have another text."""
+    """Tests to run in a copy of `project`. changed: file -> its new text."""
 
     project: Path
     tests: tuple[str, ...]
@@ -166,7 +173,12 @@ class Run(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """code: pytest's exit status. fallen: tests that failed by an assertion. output: pytest's own."""
+    """Result of a run.
+
+    code:   pytest's exit status
+    fallen: tests with a failed assertion
+    output: pytest's output
+    """
 
     code: int
     fallen: list[str]
@@ -174,12 +186,12 @@ class Outcome(NamedTuple):
 
     @property
     def is_caught(self) -> bool:
-        """pytest's exit status is 1 where tests failed, 2 to 5 where it could not run them."""
+        """Whether an assertion failed. pytest exits with 1 if tests fail, and with 2 to 5 if it cannot run them."""
         return self.code == 1 and bool(self.fallen)
 
 
 class Recorder:
-    """Takes down what fell, as a plugin of pytest."""
+    """A pytest plugin that records the tests with a failed assertion."""
 
     def __init__(self):
         self.fallen = []
@@ -190,25 +202,25 @@ class Recorder:
 
 
 def copy_project(source: Path, folder: Path) -> None:
-    """What the tests of the method need."""
+    """Copy the files that the tests of the method need."""
     for part in ("ssvos", "tests"):
         shutil.copytree(source / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "oracle"))
     shutil.copy(source / "pyproject.toml", folder)
 
 
 def broken_text(project: Path, mutation: Mutation) -> str:
-    """The file's text with the line broken. ValueError if the line does not stand there exactly once."""
+    """Return the file's text with the line broken. ValueError if the line does not occur exactly once."""
     text = (project / mutation.file).read_text(encoding="utf-8")
     if text.count(mutation.old) != 1:
         raise ValueError(
-            f"{mutation.file}: line to break was not found once but {text.count(mutation.old)} times "
-            f"({mutation.name}): update tests/mutations.py"
+            f"{mutation.file}: the text to replace occurs {text.count(mutation.old)} times, not once "
+            f"({mutation.name}); update tests/mutations.py"
         )
     return text.replace(mutation.old, mutation.new)
 
 
 def perform(run: Run) -> Outcome:
-    """In a process of its own, which has not imported the package yet."""
+    """Run the tests in this process, which must not have imported the package yet."""
     assert "ssvos" not in sys.modules
     with tempfile.TemporaryDirectory(dir=run.project.parent) as name:
         folder = Path(name)
@@ -225,7 +237,7 @@ def perform(run: Run) -> Outcome:
 
 
 def report(mutation: Mutation, outcome: Outcome) -> bool:
-    """Print the mutation and the tests that fell; True if it was caught."""
+    """Print the mutation and the tests that failed. Return whether it was caught."""
     print(f"{'caught    ' if outcome.is_caught else 'NOT CAUGHT'}  {mutation.name}")
     for test, cases in Counter(name.partition("[")[0] for name in outcome.fallen).items():
         print(f"            {test}{f', {cases} cases' if cases > 1 else ''}")
@@ -236,12 +248,14 @@ def report(mutation: Mutation, outcome: Outcome) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", help="only mutations whose name holds one of these; none: all")
+    parser.add_argument(
+        "words", nargs="*", help="run only mutations whose name contains one of these words; default: all"
+    )
     words = parser.parse_args().words
     chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="ssvos-mutations-") as name:
-        # one state of the project for all, whatever is written to it meanwhile
+        # all runs use this copy, so edits to the working tree during the runs have no effect
         project = Path(name).resolve() / "project"
         copy_project(PROJECT, project)
         files = sorted({file for mutation in chosen for file in mutation.tests})
@@ -251,7 +265,7 @@ def main() -> int:
             outcomes = pool.imap(perform, runs, chunksize=1)
             for file in files:
                 if (unbroken := outcomes.next(SECONDS)).code != 0:
-                    print(f"{unbroken.output}\n{file} falls with nothing broken: mend it first")
+                    print(f"{unbroken.output}\n{file}: fails without a mutation; fix it first")
                     return 1
             caught = [report(mutation, outcomes.next(SECONDS)) for mutation in chosen]
     print(f"{sum(caught)} of {len(chosen)} mutations caught, {time.perf_counter() - started:.0f} s")

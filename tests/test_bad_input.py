@@ -1,7 +1,7 @@
-"""Bad input, everywhere: one line that names the file or key and the remedy, and not a byte changed on disk.
+"""Every command reports bad input in one line that names the file or key and the remedy. It changes no byte on disk.
 
-A fault is a function that spoils a small place of work; then the real command runs in this process. What it says must
-stand in docs/errors.md, and what stands there must have been said in the end.
+A fault is a function that spoils a small working folder. The real command then runs in this process. docs/errors.md
+must list every message, and the faults must produce every message that it lists.
 """
 
 import importlib
@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 from bad_input_commands import SCORED, SCRIBBLE, SPLITTING, SUBMITTED
-
-# what was said is looked at in the end, so that one process must run them all
 from bad_input_parameters import DATA, PARAMS
 from bad_input_runs import CHECKPOINTS, LATER, SEGMENTED, STUDIES, SURROUNDINGS
 from bad_place import (
@@ -27,11 +25,12 @@ from pipelines.tracking import mlflow_client as tracking
 from ssvos import cli
 
 TABLE = Path(__file__).parent.parent / "docs" / "errors.md"
-SAID: list[str] = []  # every line that a command ended with
+# error lines of all commands; the last test needs the lines of every fault, so one process must run all tests
+SAID: list[str] = []
 
 
 def quoted() -> dict[str, re.Pattern]:
-    """The messages of docs/errors.md, which has … for what differs from case to case."""
+    """Return a pattern for each message of docs/errors.md, in which … replaces the text that varies."""
     rows = re.findall(r"^\| .+? \| (`+)(.+?)\1 \| .+ \|$", TABLE.read_text(encoding="utf-8"), re.M)
     return {quote.strip(): re.compile(re.escape(quote.strip()).replace("…", ".+")) for _, quote in rows}
 
@@ -45,7 +44,7 @@ def whole(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory) -> str:
-    """One tracking store for all: making its tables takes seconds."""
+    """One tracking store for all tests: creating its tables takes seconds."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -58,7 +57,7 @@ def place(whole, database, tmp_path, monkeypatch) -> Path:
     shutil.copytree(whole, tmp_path / "place", symlinks=True)
     monkeypatch.chdir(tmp_path / "place")
     for name in ("RAY_ADDRESS", "SSVOS_LOADERS", "SSVOS_STORAGE", "SSVOS_WORKERS", "SSVOS_DEBUG", "DVC_ROOT"):
-        monkeypatch.setenv(name, "")  # as if it were unset, and what a test sets is taken back
+        monkeypatch.setenv(name, "")  # an empty variable counts as unset; monkeypatch restores it after a test
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     return tmp_path / "place"
 
@@ -68,7 +67,7 @@ def contents(place: Path) -> dict[str, bytes | None]:
 
 
 def call(command: str, monkeypatch, capfd) -> tuple[int, str]:
-    """Exit status and standard error of a stage, `pipelines.…`, or of `ssvos …`, as its `main` leaves."""
+    """Run the `main` of a stage (`pipelines.…`) or of `ssvos …`. Return its exit status and standard error."""
     name, *arguments = command.split()
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     capfd.readouterr()

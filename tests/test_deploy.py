@@ -1,4 +1,4 @@
-"""The files of deploy/ are valid for the programs that read them, broken ones are rejected; MLflow's server starts."""
+"""The files of deploy/ are valid for the programs that read them. Broken files are rejected. MLflow's server starts."""
 
 import copy
 import json
@@ -37,7 +37,7 @@ def read(name: str) -> dict:
 def broken(document: dict, path: str, value: object) -> dict:
     """Return the document with another value at a dotted path.
 
-    GONE removes the last key, or renames it if it is `old>new`.
+    GONE removes the last key. If the last key is `old>new`, GONE renames it.
     """
     document = copy.deepcopy(document)
     *parents, last = path.split(".")
@@ -179,7 +179,7 @@ def test_extra_packages_of_nodes_are_not_locked_twice():
 
 
 def check_launcher(config: dict) -> dict:
-    """Apply Ray's schema, then the checks of `ray up` before it connects to a machine."""
+    """Apply Ray's schema, then the checks that `ray up` runs before it connects to a machine."""
     from ray import autoscaler
     from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -190,7 +190,7 @@ def check_launcher(config: dict) -> dict:
 
 
 def cloud_variant() -> dict:
-    """Return the file with its commented cloud keys instead of the local ones."""
+    """Return the file with its commented-out cloud keys instead of the local keys."""
     text = (DEPLOY / "ray-cluster.yaml").read_text().partition("# --- in a cloud")[2].partition("\n")[2]
     return read("ray-cluster.yaml") | YAML(typ="safe").load(re.sub(r"^# ", "", text, flags=re.MULTILINE))
 
@@ -250,7 +250,7 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 
 def check_dockerfile(text: str) -> None:
-    """Raise ValueError if the file would not build, or not the image that the manifests expect."""
+    """Raise ValueError if the file does not build the image that the manifests expect."""
     steps = instructions(text)
     known = {"ARG", "FROM", "RUN", "COPY", "ENV", "USER", "WORKDIR"}
     if unknown := {word for word, _ in steps} - known:
@@ -359,13 +359,13 @@ def wait_for(url: str, process: subprocess.Popen, seconds: float) -> str:
 
 @pytest.mark.timeout(90)
 def test_the_compose_files_mlflow_server_starts_and_answers_only_its_own_hosts(tmp_path: Path):
-    """Use the file's command and settings on loopback, with SQLite for PostgreSQL and a folder for S3."""
+    """Run the file's command and settings on loopback. SQLite replaces PostgreSQL, and a folder replaces S3."""
     service = Compose.model_validate(read("mlflow/compose.yaml")).services["mlflow"]
     port, command = free_port(), list(service.command)
     command[command.index("--host") + 1] = "127.0.0.1"
     command[command.index("--port") + 1] = str(port)
     command[command.index("--workers") + 1] = "1"
-    # ${NAME:-default} becomes the default; required variables are only used by PostgreSQL and S3
+    # ${NAME:-default} becomes the default; only PostgreSQL and S3 use the required variables
     settings = {name: re.sub(r"^\$\{\w+:[-?](.*)\}$", r"\1", value) for name, value in service.environment.items()}
     settings |= {
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",

@@ -1,4 +1,4 @@
-"""Every command of the README and the guides runs as it stands, on tiny data and with tiny presets."""
+"""The commands of the data guides run as written, on tiny data with tiny presets. The links between pages work."""
 
 import json
 import re
@@ -41,13 +41,13 @@ PRESET_DATA = {"davis": "davis", "cpu-small": "davis", "youtube_vos": "youtube_v
 
 
 def commands(guide: str) -> list[tuple[str, str]]:
-    """(language, text) of each block that is to be run, in order."""
+    """Return (language, text) of each block to run, in order."""
     text = (PROJECT / "docs" / "guides" / f"{guide}.md").read_text()
     return [(language, body) for language, skipped, body in _BLOCK.findall(text) if not skipped]
 
 
 def script(guide: str, places: dict[str, str]) -> str:
-    """One shell script of all blocks, so that what one exports the next one has; it stops at the first failure."""
+    """Return one shell script of all blocks, so that they share variables. It stops at the first failure."""
     lines = ["set -euo pipefail"]
     for language, body in commands(guide):
         for written, there in places.items():
@@ -57,7 +57,7 @@ def script(guide: str, places: dict[str, str]) -> str:
 
 
 def tiny_presets(folder: Path) -> Path:
-    """Replace the presets' sizes by the smallest; which data they are for stays."""
+    """Replace the presets' sizes with the smallest. Each preset keeps its data sets."""
     for name, data in PRESET_DATA.items():
         (folder / "conf" / "preset" / f"{name}.yaml").write_text(TINY_PRESET.format(data=data))
     return folder
@@ -73,7 +73,7 @@ def davis(tiny_data, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def youtube_vos(davis) -> Path:
-    """The same videos in YouTube-VOS's layout."""
+    """The same videos in YouTube-VOS layout."""
     folder = davis.parent / "YouTube-VOS"
     for split, prefix in (("train", "train"), ("valid", "val")):
         videos = {}
@@ -90,7 +90,7 @@ def youtube_vos(davis) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(davis) -> Path:
-    """A folder with drawn scribbles and not one mask."""
+    """A folder with drawn scribbles and no mask."""
     folder = davis.parent / "clips"
     shutil.copytree(davis / "JPEGImages/480p", folder / "JPEGImages")
     shutil.copytree(davis / "ImageSets/2017", folder / "ImageSets")
@@ -100,7 +100,7 @@ def clips(davis) -> Path:
 
 @pytest.fixture(scope="module")
 def places(davis, youtube_vos, clips) -> dict[str, str]:
-    """What the guides call /data/..., here."""
+    """Folder that the guides name, /data/... -> folder of these tests."""
     return {"/data/DAVIS": str(davis), "/data/YouTube-VOS": str(youtube_vos), "/data/clips": str(clips)}
 
 

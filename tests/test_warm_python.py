@@ -1,4 +1,4 @@
-"""The stages of a sandbox run in children of a warm process, and behave as processes of their own."""
+"""The stages of a sandbox run in children of a warm process and behave as separate processes."""
 
 import json
 import os

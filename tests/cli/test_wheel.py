@@ -1,4 +1,4 @@
-"""The bare package: its wheel, in an environment that holds nothing but what it requires, segments a video."""
+"""The wheel of the package segments a video in an environment that holds only its requirements."""
 
 import os
 import re
@@ -20,7 +20,7 @@ PIPELINE = ("ray", "dvc", "mlflow", "optuna", "hydra-core")
 
 
 def required(names: list[str]) -> dict[str, Distribution]:
-    """The packages that `names` bring without extras, with all that these bring in turn."""
+    """Return the packages that `names` require without extras, directly and indirectly."""
     found: dict[str, Distribution] = {}
     wanted = [Requirement(name) for name in names]
     while wanted:
@@ -45,9 +45,9 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def bare(wheel, tmp_path_factory) -> Path:
-    """The programs of a new environment: the wheel installed by pip, without an index, next to its requirements alone.
+    """The programs of a new environment that holds only the wheel and its requirements.
 
-    The requirements are linked from this environment, which saves their download.
+    pip installs the wheel without an index. The requirements are links to this environment's packages: no download.
     """
     folder = tmp_path_factory.mktemp("bare") / "venv"
     venv.create(folder, with_pip=True)
@@ -66,7 +66,7 @@ def bare(wheel, tmp_path_factory) -> Path:
 
 
 def clean(programs: Path) -> dict[str, str]:
-    """No variable of the tests' own environment, above all no PYTHONPATH."""
+    """Return an environment without this process's variables, in particular without PYTHONPATH."""
     return {"PATH": f"{programs}{os.pathsep}/usr/bin{os.pathsep}/bin", "HOME": str(programs.parent)}
 
 

@@ -1,4 +1,4 @@
-"""Bad input of `ssvos evaluate`, `scribble`, `submit` and `split`: (command, what spoils the project, words)."""
+"""Bad input of `ssvos evaluate`, `scribble`, `submit` and `split`: (command, fault, parts of the message)."""
 
 import json
 import shutil
@@ -19,9 +19,6 @@ from PIL import Image
 
 from ssvos.labels import write_labels
 
-# what was said is looked at in the end, so that one process must run them all
-
-
 EVALUATE, SCRIBBLE = "ssvos evaluate gt pred --json scores.json", "ssvos scribble gt out"
 
 
@@ -31,7 +28,7 @@ def moved(old: str, new: str) -> None:
 
 
 def entered_last() -> None:
-    """The only video's objects are listed from its last frame on."""
+    """List the only video's objects from its last frame on."""
     shutil.copytree("yt/val/Annotations/v", "pred/v")
     objects = {"1": {"category": "cat", "frames": ["00003"]}}
     write("yt/val/meta.json", json.dumps({"videos": {"v": {"objects": objects}}}))
@@ -82,7 +79,7 @@ SCORED = [
 
 
 def sent(spoil: Callable[[], object] = lambda: None) -> Callable[[], None]:
-    """`pred` answers test-dev's two sequences, but for what is spoilt."""
+    """Return a fault in a submission: `pred` has both test-dev sequences, then `spoil` runs."""
     return lambda: (write(f"{LISTS}/test-dev.txt", "a\nb\n"), spoil())
 
 
@@ -99,7 +96,7 @@ def other_colours(path: str) -> None:
 
 
 def train_meta(categories: dict[str, str]) -> Callable[[], None]:
-    """A meta.json whose videos have these categories, a letter each."""
+    """Return a fault that writes a meta.json. categories: video -> its categories, one letter per object."""
     videos = {
         video: {"objects": {str(k): {"category": c, "frames": []} for k, c in enumerate(found, 1)}}
         for video, found in categories.items()

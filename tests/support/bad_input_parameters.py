@@ -1,4 +1,4 @@
-"""Bad input of data sets and parameters: (command, what spoils the project, words of the line)."""
+"""Bad input of data sets and parameters: (command, fault, parts of the message)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +24,6 @@ from bad_place import (
 from PIL import Image
 
 from ssvos.labels import write_labels
-
-# what was said is looked at in the end, so that one process must run them all
 
 
 def youtube(spoil: Callable[[], object] = lambda: None) -> Callable[[], None]:
@@ -93,7 +91,7 @@ def loss(**values) -> Callable[[], None]:
 
 
 def space(**ranges) -> Callable[[], None]:
-    """Ranges by key, with `__` for the dots."""
+    """Return a fault in tune.space. ranges: key, with `__` instead of dots -> range."""
     return lambda: edit("params.yaml", tune={"space": {key.replace("__", "."): r for key, r in ranges.items()}})
 
 
@@ -173,7 +171,7 @@ PARAMS = [
     ),
     (PREPARE, lambda: two_sources({}, {}), "params.yaml: data: two sources are named s; rename one"),
     (PREPARE, lambda: two_sources({"root": ""}, {"name": "t"}), "data.sources: s has no root"),
-    # the embedded one is not rendered before the other has been looked at, let alone into the other's folder
+    # `prepare` checks all sources before it renders the embedded one, so a fault leaves no frame in the other's folder
     (
         PREPARE,
         lambda: two_sources({"name": "e", "layout": "embedded"}, {"root": "no"}),

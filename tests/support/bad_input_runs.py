@@ -1,4 +1,4 @@
-"""Bad input of studies, checkpoints, videos, servers and earlier outputs: (command, what spoils the project, words)."""
+"""Bad input of studies, checkpoints, videos, servers and earlier outputs: (command, fault, parts of the message)."""
 
 import json
 import os
@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-# what was said is looked at in the end, so that one process must run them all
 from bad_input_parameters import PREDICT, PREPARE, STAGE2, TUNE, _Code, tune
 from bad_place import (
     MASKS,
@@ -61,7 +59,7 @@ ROWS = "seeds: [0]\nrows: [pce, pce_sa, pce_psa, pce_nl, pce_cca, pce_ss, pce_dc
 
 
 def studied(answers: str | None = None, study: str = ROWS) -> Callable[[], None]:
-    """A study's folder; answers: what its baselines.json holds."""
+    """Return a fault that writes a study. answers: content of its baselines.json; None writes none."""
 
     def spoil() -> None:
         write("study.yaml", study)
@@ -72,7 +70,7 @@ def studied(answers: str | None = None, study: str = ROWS) -> Callable[[], None]
 
 
 def evaluation_without_videos() -> None:
-    """A run's scores without those of its videos."""
+    """Write a run's scores without the scores of its videos."""
     studied()()
     folder = f"results/{next(Path('data').glob('*/frames')).parent.name}/pce-seed0"
     write(f"{folder}/val.json", '{"scores": {"s": {"global": {"J&F-Mean": 0.5, "J-Mean": 0.5, "F-Mean": 0.5}}}}')
@@ -80,7 +78,7 @@ def evaluation_without_videos() -> None:
 
 
 def two_benchmarks() -> None:
-    """Table II's study on a source that is not scored after DAVIS-2017."""
+    """Write the study of Table II and a source with scores other than DAVIS-2017's."""
     write("study.yaml", (Path(__file__).parent.parent / "studies" / "table2" / "study.yaml").read_text())
     edit("params.yaml", data={"sources": [{"name": "s", "layout": "youtube-vos", "root": "set"}]})
 
@@ -105,7 +103,7 @@ CHECKPOINTS = [
     (command, spoilt(path, spoil, init_checkpoint=FIRST if path == FIRST else ""), f"{path}: {words}")
     for words, spoil in SPOILT.items()
     for command, path in ((STAGE2, FIRST), (FIT, FIRST), (PREDICT, SECOND), (SEGMENT, "checkpoint.pt"))
-    if not (command == SEGMENT and "attention" in words)  # it brings its own network
+    if not (command == SEGMENT and "attention" in words)  # `segment` takes the network from the checkpoint
 ]
 
 
@@ -161,7 +159,7 @@ def server(**environment: str) -> Callable[[], None]:
     return lambda: os.environ.update(environment)
 
 
-CLOSED = "127.0.0.1:9"  # the port of a service that nobody runs any more
+CLOSED = "127.0.0.1:9"  # the port of the obsolete discard service, where nothing listens
 STAGE1 = STAGE2.replace("stage2", "stage1")
 SURROUNDINGS = [
     (PREPARE, server(MLFLOW_TRACKING_URI=f"http://{CLOSED}"), f"http://{CLOSED}: no MLflow server answers at this"),
@@ -185,13 +183,13 @@ SURROUNDINGS = [
     (STAGE1, server(SSVOS_WORKERS="two"), "SSVOS_WORKERS: 'two' is not a number of workers"),
     (STAGE1, server(SSVOS_LOADERS="-1"), "SSVOS_LOADERS: '-1' is not a number of processes"),
     (STAGE1, server(SSVOS_WORKERS="999"), "SSVOS_WORKERS: 999 workers requested, but there are"),
-    # for a cluster, which is not contacted: the number of CPUs of this machine does not matter
+    # with a cluster address this machine's CPUs do not limit the workers; the check does not contact the cluster
     (STAGE1, server(SSVOS_WORKERS="3", RAY_ADDRESS=CLOSED), "a batch of 2 clips cannot be divided among 3"),
 ]
 
 
 def best(**changes) -> Callable[[], None]:
-    """Write tune/best.yaml as a search does, with these changes."""
+    """Return a fault that writes tune/best.yaml as a search does, with these changes."""
     search = {"data": "tiny", "data_digest": "d", "variant": "ours", "trials": 3, "metric": "J", "digest": "s"}
     found = {"search": search, "best": {"trial": 1, "score": 0.5}, "before": None, "params": {"loss": {"weight": 0.5}}}
     return lambda: write("tune/best.yaml", json.dumps(merge(found, changes)))  # JSON is YAML

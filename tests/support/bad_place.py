@@ -1,4 +1,4 @@
-"""A small place of work in which nothing is wrong, and ways to spoil it: paths count from the working directory."""
+"""A small valid working folder, and functions that spoil it. Their paths are relative to the working directory."""
 
 import json
 import shutil
@@ -28,8 +28,11 @@ IMAGES, MASKS, LISTS = "set/JPEGImages/480p", "set/Annotations/480p", "set/Image
 
 
 def make_place(place: Path) -> None:
-    """A data set in DAVIS layout and one in that of YouTube-VOS, parameters, what the stages leave, a clip with a
-    scribble and a checkpoint, true and predicted masks."""
+    """Write a valid working folder.
+
+    It has a data set in DAVIS layout, one in YouTube-VOS layout, parameters, the outputs of the stages, a clip with a
+    scribble and a checkpoint, true masks and predicted masks.
+    """
     for number, sequence in enumerate("abc"):
         for t in range(4):
             an_image(place / f"set/JPEGImages/480p/{sequence}/{t:05d}.jpg", 10 * number + t)
@@ -60,7 +63,7 @@ def make_place(place: Path) -> None:
 
 
 def _make_outputs(place: Path) -> None:
-    """What `prepare`, `scribbles` and the trainings leave, with random weights."""
+    """Write the outputs of `prepare`, `scribbles` and the training stages, with random weights."""
     params = read_params(place / "params.yaml")
     config, roots = params.base, {"s": place / "set"}
     index = prepare(config, roots, untracked)
@@ -142,13 +145,13 @@ def other_objects() -> None:
 
 
 def other_source(path: str) -> None:
-    """The index is of source s, the parameters are of another."""
+    """Use the index of source s with parameters that list source t."""
     source = {"name": "t", "layout": "davis", "root": "set"}
     edit(path, fit={"index": "data/tiny/frames/index.parquet"}, data={"sources": [source]})
 
 
 def one_more_video(path: str) -> None:
-    """The scribbles were made before it came."""
+    """Add a video that the existing scribble store lacks."""
     for folder in (IMAGES, MASKS):
         shutil.copytree(f"{folder}/a", f"{folder}/d")
     write(f"{LISTS}/train.txt", "a\nb\nd\n")
@@ -156,7 +159,7 @@ def one_more_video(path: str) -> None:
 
 
 def drawn_alone(path: str, **source) -> None:
-    """A folder source of drawn scribbles, without a mask."""
+    """Write a source in folder layout that has drawn scribbles and no mask."""
     shutil.copytree(IMAGES, "own/frames")
     for sequence, t in product("abc", range(4)):
         write_labels(f"own/scribbles/{sequence}/{t:05d}.png", a_scribble(1))
@@ -166,7 +169,7 @@ def drawn_alone(path: str, **source) -> None:
 
 
 def state_of_another(path: str) -> None:
-    """Where an interrupted run would have left its own."""
+    """Write another run's state to the path where this run saves its own."""
     files = ["data/tiny/frames/index.parquet", "data/tiny/scribbles/scribbles.parquet"]
     values = read_yaml(Path(path))
     config = parse(Config, {key: values[key] for key in values if key not in ("variants", "fit")}, path)
@@ -176,7 +179,7 @@ def state_of_another(path: str) -> None:
 
 
 def scribble_before_mask() -> None:
-    """A folder source, whose masks may be on some frames only: none on the first."""
+    """Write a source in folder layout, which allows frames without a mask: frame 0 of video c has a scribble only."""
     for old, new in ((IMAGES, "own/frames"), (MASKS, "own/masks")):
         shutil.copytree(old, new)
     for split, names in (("train", "a\nb\n"), ("val", "c\n")):

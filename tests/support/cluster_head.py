@@ -1,4 +1,4 @@
-"""A Ray cluster of one node on loopback, whose processes do not see a certain folder."""
+"""A Ray cluster of one node on loopback, whose processes find a given folder empty."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sandbox import environment
 
-# a cluster started by hand asks for a token otherwise
-# workers get their share of a machine that does other things too, as those of a cluster that a stage starts
+# By default a cluster started by hand requires a token.
+# Niceness 0 gives workers an equal share of a busy machine, as in a cluster that a stage starts.
 OPEN = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
 
 
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def can_hide() -> bool:
-    """Whether this user may make mount namespaces."""
+    """Return whether this user may create mount namespaces."""
     if shutil.which("unshare") is None:
         return False
     return subprocess.run(["unshare", "--mount", "true"], check=False, stderr=subprocess.DEVNULL).returncode == 0
@@ -33,8 +33,12 @@ def can_hide() -> bool:
 
 @contextmanager
 def cluster_head(hidden: Path) -> Iterator[str]:
-    """Start a head node in another folder; gives its address. Where namespaces are allowed it finds `hidden` empty."""
-    here = Path(tempfile.mkdtemp(prefix="ray"))  # its sockets' names must stay below 108 characters
+    """Start a head node in another folder and yield its address.
+
+    If this user may create mount namespaces, the node finds `hidden` empty.
+    """
+    # Ray's sockets are in this folder; a socket's path must be shorter than 108 characters
+    here = Path(tempfile.mkdtemp(prefix="ray"))
     port = free_port()
     start = f"ray start --head --block --port={port} --num-cpus=2 --include-dashboard=false --disable-usage-stats "
     start += f"--node-ip-address=127.0.0.1 --object-store-memory=200000000 --temp-dir={here}"
@@ -53,13 +57,13 @@ def cluster_head(hidden: Path) -> Iterator[str]:
 
 
 def _end(here: Path) -> None:
-    """End the processes of the cluster in `here` at once; asked kindly, it drains for half a minute."""
+    """Kill the processes of the cluster in `here`. With SIGTERM the cluster drains for half a minute."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if str(here).encode() in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended by itself
+            continue  # the process has already ended
 
 
 def _wait(head: subprocess.Popen, port: int) -> None:
@@ -69,4 +73,4 @@ def _wait(head: subprocess.Popen, port: int) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.5)
-    time.sleep(3)  # the port answers before the node is in
+    time.sleep(3)  # the port opens before the node joins the cluster

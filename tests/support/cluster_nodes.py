@@ -1,6 +1,6 @@
-"""A Ray cluster of several nodes on this machine, each in a network namespace of its own with its own address.
+"""A Ray cluster of several nodes on this machine, each in its own network namespace with its own address.
 
-The namespaces hang on a bridge in one more of them. None has a way out, so that no packet leaves the machine.
+A bridge in a further namespace connects them. No namespace has a link to the outside: no packet leaves the machine.
 """
 
 import os
@@ -22,7 +22,7 @@ _NETWORK = "10.213.7"
 
 
 def can_part() -> bool:
-    """Whether this user may make network and mount namespaces."""
+    """Return whether this user may create network and mount namespaces."""
     if shutil.which("ip") is None or shutil.which("unshare") is None:
         return False
     pair = "unshare --mount --net ip link add name one type veth peer name two"
@@ -31,7 +31,12 @@ def can_part() -> bool:
 
 @dataclass
 class Machines:
-    """names: of the namespaces, the first for the bridge and the object store, the others a node each."""
+    """Network namespaces that act as machines.
+
+    base:  folder of the nodes' files
+    names: namespaces; the first has the bridge and the object store, each other one a Ray node
+    nodes: machine's number -> process of its Ray node
+    """
 
     base: Path
     names: list[str]
@@ -41,11 +46,11 @@ class Machines:
         return f"{_NETWORK}.{number + 1}"
 
     def within(self, number: int) -> list[str]:
-        """What a command begins with to run on a machine."""
+        """Return the prefix that runs a command on a machine."""
         return ["ip", "netns", "exec", self.names[number]]
 
     def start(self, number: int, cpus: int = 1, hidden: Sequence[Path] = (), **more: str) -> None:
-        """A node in an empty folder of its own, in whose processes the hidden folders are empty; 1 is the head."""
+        """Start a node in its own empty folder. Its processes find the hidden folders empty. Node 1 is the head."""
         here = self.base / str(number)
         (here / "tmp").mkdir(parents=True)
         to = f"--head --port={PORT} --include-dashboard=false" if number == 1 else f"--address={self.address(1)}:{PORT}"
@@ -62,7 +67,7 @@ class Machines:
         return [Path("/proc") / pid for pid in found.stdout.split()]
 
     def has(self, number: int, title: str) -> bool:
-        """Whether a process whose title begins like this runs there."""
+        """Return whether the machine runs a process whose command line starts with `title`."""
         found = False
         for process in self.processes(number):
             with suppress(OSError):
@@ -70,7 +75,7 @@ class Machines:
         return found
 
     def kill(self, number: int) -> None:
-        """All processes of a machine at once, as if its power had gone."""
+        """Kill all processes of a machine at once, as a power failure does."""
         for process in self.processes(number):
             with suppress(ProcessLookupError):
                 os.kill(int(process.name), signal.SIGKILL)
@@ -79,7 +84,7 @@ class Machines:
 
 @contextmanager
 def machines(count: int) -> Iterator[Machines]:
-    """So many, numbered from 1; number 0 is the bridge's own namespace."""
+    """Yield `count` machines, numbered from 1. Number 0 is the bridge's namespace."""
     base = Path(tempfile.mkdtemp(prefix="nodes"))
     made = Machines(base, [f"{base.name}-{number}" for number in range(count + 1)])
     try:
@@ -106,7 +111,7 @@ def _connect(made: Machines, number: int) -> None:
     _ip("-n", bridge, "link", "set", f"to{number}", "master", "bridge", "up")
     _ip("-n", name, "addr", "add", f"{made.address(number)}/24", "dev", "eth0")
     _ip("-n", name, "link", "set", "eth0", "up")
-    # a route for what looks for its own address by way of the network; it ends at the bridge
+    # a program may derive its own address from the default route; this route ends at the bridge
     _ip("-n", name, "route", "add", "default", "via", made.address(0))
 
 
@@ -115,7 +120,7 @@ def _ip(*words: str) -> None:
 
 
 def wait_for_nodes(made: Machines, count: int, python: str) -> None:
-    """Until the head counts so many nodes."""
+    """Wait until the head reports `count` live nodes."""
     code = f"""
 import ray, time
 ray.init(address="{made.address(1)}:{PORT}", log_to_driver=False, logging_level="ERROR")

@@ -1,6 +1,6 @@
-"""Strict models of the fields that deploy/ uses: a key that is not here, or another type, is refused.
+"""Strict models of the fields that deploy/ uses: they reject an unknown key and a wrong type.
 
-Kubernetes: KubeRay's API reference (ray.io/v1) and the core/v1 reference. Compose: the Compose specification.
+Sources. Kubernetes: KubeRay's API reference (ray.io/v1) and the core/v1 reference. Compose: the Compose specification.
 """
 
 from typing import Annotated, Literal
@@ -190,7 +190,7 @@ class ClaimResources(Strict):
 
 
 class ClaimSpec(Strict):
-    accessModes: list[Literal["ReadWriteMany"]]  # pods of many nodes read and write it
+    accessModes: list[Literal["ReadWriteMany"]]  # pods on several nodes read and write the volume
     resources: ClaimResources
 
 
@@ -231,7 +231,7 @@ class Service(Strict):
     restart: Literal["unless-stopped", "on-failure"]
     command: list[str] = []
     environment: Annotated[Texts, AfterValidator(_secret_from_environment)] = {}
-    # published on loopback alone
+    # published on loopback only
     ports: list[Annotated[str, Field(pattern=r"^127\.0\.0\.1:\d{2,5}:\d{2,5}$")]] = []
     volumes: list[Annotated[str, Field(pattern=r"^[a-z]+:/")]] = []
     configs: list[ConfigUse] = []

@@ -1,4 +1,4 @@
-"""An S3 server in a process of its own, on an address of this machine."""
+"""An S3 server in its own process, on an address of this machine."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-# the server takes any; without them a client would ask the network who it is
+# the server accepts any keys; a client without keys requests credentials over the network
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 _MAKE = """
 import socket, sys, time
@@ -28,7 +28,7 @@ client.create_dir("bucket")
 
 @contextmanager
 def object_store(host: str, port: int, within: Sequence[str] = ()) -> Iterator[str]:
-    """Start it; gives the URL of an empty bucket. within: what the commands begin with, to run in a namespace."""
+    """Start the server and yield the URL of an empty bucket. within: prefix that runs a command in a namespace."""
     if find_spec("moto") is None:
         pytest.skip("no moto here, which is the S3 server of the tests")
     command = [*within, sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)]

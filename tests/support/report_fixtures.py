@@ -1,4 +1,4 @@
-"""Fixtures of the report's tests: a rendered data set and a run on it, with masks and scores written by hand."""
+"""Fixtures of the report's tests: a rendered data set, and a run on it with hand-written masks and scores."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,7 @@ def rendered_set(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def report_params(rendered_set, tmp_path, monkeypatch) -> Params:
-    """The run's parameters. The working directory is a folder with the outputs of all stages before `report`."""
+    """The run's parameters. The working directory has the outputs of all stages before `report`."""
     monkeypatch.chdir(tmp_path)
     params = make_params(rendered_set / "set")
     if not (rendered_set / "run").is_dir():

@@ -1,4 +1,4 @@
-"""A small run with masks and scores written by hand, and a parser of its report: no training, no Ray."""
+"""A small run with hand-written masks and scores, and a parser of its report. Neither trains or starts Ray."""
 
 import json
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from ssvos.scribbles.store import STORE_SCHEMA, scribble_row, write_store
 LAYOUT = Layout("tiny")
 MARKUP_NAME = "a<b>&'c"  # a sequence name with HTML markup
 COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
-# J&F, J, recall, decay, F, recall, decay, visible, absent left empty; fractions
+# the scores of COLUMNS, then `present_JF` and `absent_empty_share`, as fractions
 SCORES = {
     "ours": (0.404251, 0.5136, 0.5042, 0.1367, 0.2949, 0.1597, 0.1006, 0.4112, None),
     "pce": (0.3630, 0.4751, 0.4874, 0.1142, 0.2518, 0.0630, 0.0602, 0.3702, 0.25),
@@ -31,7 +31,7 @@ SCORES = {
     "copied": (0.2934, 0.3733, 0.3235, 0.4722, 0.2136, 0.0840, 0.2757, 0.2978, 0.0),
     "grabcut + flow": (0.6172, 0.6389, 0.6975, 0.2744, 0.5956, 0.6849, 0.2404, 0.6284, 0.0),
 }
-# J and F of the objects of each evaluation video, fractions
+# (J, F) of each object of each evaluation video, as fractions
 OBJECTS = {MARKUP_NAME: [(0.9, 0.7)], "val-001": [(0.1, 0.3), (0.3, 0.1)], "val-002": [(0.5, 0.5)]}
 
 

@@ -1,4 +1,4 @@
-"""A copy of the project in a folder of its own, with git and DVC, in which tests run its real commands."""
+"""A copy of the project in its own folder with git and DVC, in which tests run the real commands."""
 
 import atexit
 import os
@@ -16,13 +16,13 @@ from warm_python import CLIENT
 PROJECT = Path(__file__).parents[2]
 _PARTS = ("conf", "pipelines", "ssvos", "dvc.yaml", "Makefile", "pyproject.toml", "requirements.lock")
 _TORCH = "requirements-torch.lock"
-# what running a study leaves in its folder, beside what it is made from
+# outputs of a study, which are in the same folder as its inputs
 _OF_RUNS = ("tmp", "cache", "data", "predictions", "resume", "results", "runs", "mlflow.db*", "mlartifacts", "dvc.lock")
 _TABLES = ("*.md", "*.csv", "*.json", "*.svg")
 
 
 def make_project(folder: Path) -> Path:
-    """Copy the project to `folder`; `make` finds this interpreter's environment there, set up already."""
+    """Copy the project to `folder`. `make` finds this interpreter's environment there, already set up."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*_PARTS, _TORCH, ".gitignore"):
         source = PROJECT / name
@@ -43,7 +43,7 @@ def make_project(folder: Path) -> Path:
 
 
 def _make_environment(venv: Path) -> None:
-    """This interpreter's environment, set up already; its `python` runs the stages in children of a warm process."""
+    """Link this interpreter's environment as `venv`. Its `python` runs the stages in children of a warm process."""
     (venv / "bin").mkdir(parents=True)
     for part in Path(sys.prefix).iterdir():
         if part.name not in ("bin", ".ready"):
@@ -60,7 +60,7 @@ def _make_environment(venv: Path) -> None:
 
 @cache
 def _warm_socket() -> str:
-    """Start the warm process of these tests; it ends with them."""
+    """Start the warm process and return its socket's path. The process ends with the tests."""
     path = Path(tempfile.mkdtemp(prefix="warm")) / "socket"
     variables = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONDONTWRITEBYTECODE": "1"}
     server = subprocess.Popen(
@@ -80,7 +80,7 @@ def _warm_socket() -> str:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """This process's variables without those that steer DVC, MLflow, Ray or the stages."""
+    """Return this process's variables without those that configure DVC, MLflow, Ray, Make or the stages."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "RAY_", "SSVOS_", "MAKE"))}
     kept["PATH"] = f"{folder / '.venv' / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     return kept | {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"} | more
@@ -89,7 +89,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 def run(
     command: list[str], folder: Path, check: bool = True, timeout: float = 850, **more: str
 ) -> subprocess.CompletedProcess:
-    """Run a command in the project's copy with this environment's programs; `more` are environment variables."""
+    """Run a command in the project's copy with the programs of its environment. more: environment variables."""
     done = subprocess.run(
         command, cwd=folder, env=environment(folder, **more), capture_output=True, text=True, timeout=timeout
     )

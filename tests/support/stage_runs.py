@@ -11,19 +11,19 @@ from ssvos.training.training_data import TrainingData
 
 
 def with_train(config: Config, **values) -> Config:
-    """The configuration with other values in `train`; those of stage 1 are changed by `conftest.changed`."""
+    """Return the configuration with other values in `train`. `conftest.changed` changes the values of stage 1."""
     return config.model_copy(update={"train": config.train.model_copy(update=values)})
 
 
 def fit_with_warnings(config: Config, data: TrainingData) -> tuple[TrainState, list[str]]:
-    """The final state of stage 1, and the warnings."""
+    """Return the final state of stage 1 and the warnings."""
     warnings: list[str] = []
     network, stage = first_network(config), config.train.stage1
     return fit(network, data, config, stage, "cpu", lambda _: None, warn=warnings.append), warnings
 
 
 def saved_and_loaded(train_state: TrainState) -> TrainState:
-    """A copy through a file that is read with weights_only, as a resumed run reads it."""
+    """Save the state and load it with weights_only, as a resumed run does."""
     buffer = io.BytesIO()
     torch.save(vars(train_state), buffer)
     buffer.seek(0)

@@ -1,4 +1,4 @@
-"""Results of a run written by hand, and the tables that stage `tables` writes from them."""
+"""Hand-written results of a run, and the tables that stage `tables` writes from them."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ def make_params(*sources: dict) -> Params:
 
 
 def make_videos(videos: dict[str, int], dataset: str = "own") -> list[dict]:
-    """Rows of an index: two frames for each evaluation video. videos: sequence -> number of objects."""
+    """Return rows of an index: two frames for each evaluation video. videos: sequence -> number of objects."""
     rows = []
     for sequence, count in videos.items():
         for position in range(2):
@@ -37,7 +37,7 @@ def make_videos(videos: dict[str, int], dataset: str = "own") -> list[dict]:
 
 
 def scores(protocol: str, first: float, **fields) -> dict:
-    """Scores of a source: `first` for the first measure, 0.01 more for each further one."""
+    """Return scores of a source: `first` for the first measure, 0.01 more for each further one."""
     measures = YOUTUBE_VOS_COLUMNS if protocol == "youtube-vos" else DAVIS_COLUMNS
     return {"protocol": protocol, "global": {name: first + k / 100 for k, name in enumerate(measures)}} | fields
 
@@ -53,7 +53,7 @@ def write_result(name: str, by_source: dict, objects: str = "") -> None:
 def make_run(rows: list[dict], results: dict[str, dict], baseline: dict) -> None:
     """Write a run's index and results.
 
-    rows:     of the index
+    rows:     rows of the index
     results:  run -> source -> scores
     baseline: source -> scores, for each baseline
     """
@@ -111,7 +111,7 @@ def write_and_read(params: Params) -> dict[str, list[list[str]]]:
 
 
 def comparisons(tables: dict[str, list[list[str]]], table: str, variant: str = "ours") -> dict[str, dict[str, str]]:
-    """The comparisons of one table and variant with the paper's own row, by measure."""
+    """Return the comparisons of a variant with the paper's own row in one table, by measure."""
     head, *rows = tables["beside"]
     rows = [dict(zip(head, row, strict=True)) for row in rows]
     return {row["measure"]: row for row in rows if (row["table"], row["variant"]) == (table, variant)}
@@ -122,9 +122,9 @@ def is_published(name: str) -> bool:
 
 
 def require_published(tables: dict[str, list[list[str]]]) -> None:
-    """Check that the published values are in their printed shape and that the run follows the paper's own row.
+    """Check that the published values are as printed and that the run follows the paper's own row.
 
-    Tables IV and V have a row a method, Tables VI and VII a row a measure.
+    Tables IV and V have one row per method, Tables VI and VII one row per measure.
     """
     for name, printed in (("table4", TABLE_IV), ("table5", TABLE_V)):
         rows = [row for row in tables[name][1:] if is_published(row[0])]

@@ -1,5 +1,7 @@
-"""A program that a test runs as two processes: a stage on the tiny data with DDP. Rank 0 writes the results to a
-file."""
+"""A program that a test runs as two processes.
+
+It trains a stage on the tiny data with DDP. Rank 0 writes the results to a file.
+"""
 
 import sys
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from ssvos.training.train_state import TrainState
 from ssvos.training.trainer import first_network, fit
 from ssvos.training.training_data import TrainingData, training_data
 
-MARK = torch.tensor([1, 254, 3, 252, 5, 250], dtype=torch.uint8)  # smooth images do not contain it
+MARK = torch.tensor([1, 254, 3, 252, 5, 250], dtype=torch.uint8)  # smooth images do not contain this sequence
 
 
 def main(folder: Path, rank: int) -> None:
@@ -36,7 +38,7 @@ def main(folder: Path, rank: int) -> None:
 
 
 def train(config: Config, data: TrainingData, resume: TrainState | None = None, save=lambda _: None) -> dict:
-    """The results of stage 1. save: called with the values of a state within the epoch."""
+    """Return the results of stage 1. save: receives the values of each state within the epoch."""
     warnings: list[str] = []
     done = fit(
         first_network(config),
@@ -53,7 +55,7 @@ def train(config: Config, data: TrainingData, resume: TrainState | None = None, 
 
 
 def make_loss_nan(specs: list[ClipSpec], patch: Callable[[object, str, object], None] = setattr) -> None:
-    """Make the loss of every batch with one of these clips NaN, as weights that have grown too large do."""
+    """Make the loss NaN for every batch with one of these clips, as diverging weights do."""
     read_clip, loss = ClipDataset.__getitem__, ssvos.training.train_step.joint_loss
 
     def marked(self, k: int) -> dict:

@@ -1,10 +1,10 @@
-"""A Python process with the heavy packages imported, which forks a child for each `python -m pipelines.<stage>`.
+"""A Python process that has imported the large packages and forks a child for each `python -m pipelines.<stage>`.
 
-The sandbox's `python` is a client of it. A stage still runs as a process of its own, with its own arguments,
-environment, folder and exit status. Only the imports of torch, MLflow and the like, half of a tiny stage's time, happen
-once for all stages. `pipelines` and `ssvos` are never imported here: each child imports its sandbox's copy.
+The sandbox's `python` is its client. A stage still runs as its own process, with its own arguments, environment, folder
+and exit status. Only the imports of torch, MLflow and similar packages, half of a tiny stage's time, run once for all
+stages. This process never imports `pipelines` or `ssvos`: each child imports its sandbox's copy.
 
-    python warm_python.py SOCKET        serves until standard input is closed
+    python warm_python.py SOCKET        serves until standard input closes
 """
 
 import array
@@ -44,7 +44,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def serve(path: str) -> None:
-    """Fork a child for each client; the client gets its process id, then its wait status."""
+    """Fork a child for each client. Send the client the child's process id, then its wait status."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{path}.new")
     listener.listen(16)
@@ -67,7 +67,7 @@ def serve(path: str) -> None:
             for child in list(clients):
                 ended, status = os.waitpid(child, os.WNOHANG)
                 if ended:
-                    with contextlib.suppress(OSError):  # the client may be gone
+                    with contextlib.suppress(OSError):  # the client may have ended
                         clients[child].sendall(f"{status}\n".encode())
                     clients.pop(child).close()
         if listener in ready:
@@ -81,7 +81,7 @@ def serve(path: str) -> None:
 
 
 def _run(client: socket.socket) -> None:
-    """In the child: become the process that the client asked for, and end as Python would."""
+    """Run the client's module in the child, with its files, folder and environment. Exit as Python does."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -119,7 +119,7 @@ def _run(client: socket.socket) -> None:
 
 
 def _import_packages() -> None:
-    """Everything heavy that a stage may import, but Ray, which reads its environment when it is imported."""
+    """Import every large package that a stage may import, except Ray, which reads its environment on import."""
     import av  # noqa: F401
     import cv2  # noqa: F401
     import jinja2  # noqa: F401
