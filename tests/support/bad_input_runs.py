@@ -79,7 +79,7 @@ def evaluation_without_videos() -> None:
 
 def two_benchmarks() -> None:
     """Write the study of Table II and a source with scores other than DAVIS-2017's."""
-    write("study.yaml", (Path(__file__).parent.parent / "studies" / "table2" / "study.yaml").read_text())
+    write("study.yaml", (Path(__file__).parents[2] / "studies" / "table2" / "study.yaml").read_text())
     edit("params.yaml", data={"sources": [{"name": "s", "layout": "youtube-vos", "root": "set"}]})
 
 
