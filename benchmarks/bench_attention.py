@@ -30,7 +30,7 @@ from ssvos.config import AttentionConfig, BackboneConfig
 from ssvos.device import choose_device
 from ssvos.models.attention import ScribbleAttention, gather_strokes
 from ssvos.models.attention_variants import ATTENTION_VARIANTS, NonLocal
-from ssvos.models.backbone import ResNet
+from ssvos.models.resnet import ResNet
 
 STRIDE = 16
 RUNS = "forward", "forward_backward"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssvos.config import BackboneConfig
 from ssvos.files import write_text
-from ssvos.models.backbone import ResNet
+from ssvos.models.resnet import ResNet
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -17,8 +17,9 @@ STAGES = ("prepare", "scribbles", "tune", "train", "predict", "baselines", "eval
 LAYERS = (
     ("ssvos.device", "ssvos.files", "ssvos.progress"),
     ("ssvos.config", "ssvos.hardware", "ssvos.labels"),
-    ("ssvos.baselines", "ssvos.metrics", "ssvos.models", "ssvos.scribbles", "ssvos.visualization"),
+    ("ssvos.metrics", "ssvos.models", "ssvos.scribbles", "ssvos.visualization"),
     ("ssvos.data", "ssvos.losses"),
+    ("ssvos.baselines",),
     ("ssvos.evaluation", "ssvos.inference"),
     ("ssvos.planning", "ssvos.training"),
     ("ssvos.cli",),

@@ -2,18 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ssvos.config.base import Count, Fraction, FrozenConfig, Positive
 
 
 class BackboneConfig(FrozenConfig):
-    """The backbone, a ResNet with torchvision's names.
+    """The backbone: a ResNet with torchvision's names, or an EfficientNet-Lite.
 
-    name: depth of the ResNet
-    width: channels of the stem; 64: the published network
+    name: the network; the EfficientNets end at layer3, so set `last` to `layer3`
+    width: channels of a ResNet's stem; 64: the published network
     norm: `frozen_batch` for published weights, `group` for random initial weights
-    weights: checkpoint file of the backbone; empty: random weights
+    weights: `imagenet`: an EfficientNet's weights from its Python package; a path: checkpoint file of a ResNet; empty:
+        random weights
     sha256: SHA-256 of that file, or its first 8 digits or more
     frozen: train neither the stem nor layer1 to layer3, as A-GAME does with pretrained weights
     stride: stride of layer3 and layer4; 8 preserves thin objects on small frames and has four times as many cells
@@ -21,7 +22,7 @@ class BackboneConfig(FrozenConfig):
         the same for all objects except for the attention; for small networks on small frames
     """
 
-    name: Literal["resnet18", "resnet50", "resnet101"] = "resnet101"
+    name: Literal["resnet18", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite2"] = "resnet101"
     width: Count = 64
     norm: Literal["frozen_batch", "group"] = "frozen_batch"
     weights: str = ""
@@ -29,6 +30,20 @@ class BackboneConfig(FrozenConfig):
     frozen: bool = False
     stride: Literal[8, 16] = 16
     last: Literal["layer3", "layer4"] = "layer4"
+
+    @model_validator(mode="after")
+    def _check(self) -> "BackboneConfig":
+        if not self.name.startswith("efficientnet"):
+            if self.weights == "imagenet":
+                raise ValueError(f"weights: {self.name} has no package of weights; give a file (docs/backbones.md)")
+            return self
+        if self.last != "layer3":
+            raise ValueError(f"last: {self.name} has no layer4; set it to layer3")
+        if self.width != 64:
+            raise ValueError(f"width: {self.name} has one width; leave it out")
+        if self.weights not in ("", "imagenet"):
+            raise ValueError(f"weights: {self.name} takes its weights from a package; set it to imagenet")
+        return self
 
 
 class AttentionConfig(FrozenConfig):
@@ -76,16 +91,20 @@ class AppearanceConfig(FrozenConfig):
 
 
 class MemoryConfig(FrozenConfig):
-    """A memory of labelled cells, beyond the paper: every cell reads the labels of the most similar remembered cells.
+    """Label propagation inside the network, beyond the paper: every cell reads the labels of the cells most like it.
 
-    channels: channels of the keys that are compared; 0: no memory
-    frames: number of recent frames in the memory, in addition to the first frame's strokes
-    confident: smallest probability of foreground or background at which a recent frame's cell counts
+    frames: number of recent frames whose cells are compared, in addition to the initial frame's; 0: no memory
+    interval: besides the latest frame, every n-th frame is stored
+    radius: cells of recent frames are compared if they are at most this many rows and columns away
+    matches: number of most similar cells whose labels are read
+    temperature: of the softmax over their cosines
     """
 
-    channels: Annotated[int, Field(ge=0)] = 0
-    frames: Annotated[int, Field(ge=0)] = 1
-    confident: Fraction = 0.8
+    frames: Annotated[int, Field(ge=0)] = 0
+    interval: Count = 4
+    radius: Count = 10
+    matches: Count = 10
+    temperature: Positive = 0.1
 
 
 class ModelConfig(FrozenConfig):

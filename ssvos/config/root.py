@@ -42,6 +42,9 @@ class Config(FrozenConfig):
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
+        if self.train.compile and self.model.memory.frames:
+            # the number of stroke cells, which the memory's classifier gathers, is not known before a clip is read
+            raise ValueError("train.compile: a network with model.memory cannot be compiled; turn one of them off")
         names = [source.name for source in self.data.sources]
         for stage in ("stage1", "stage2"):
             for name in getattr(self.train, stage).weights:

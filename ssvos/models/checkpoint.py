@@ -72,7 +72,7 @@ def load_checkpoint(path: str | Path) -> tuple[Network, CheckpointInfo]:
         raise ValueError(f"{path}: not an ssvos checkpoint; give a checkpoint.pt that this project wrote")
     try:
         # the checkpoint contains all weights: the file of pretrained backbone weights is not needed
-        model = ModelConfig.model_validate(content["model"])
+        model = ModelConfig.model_validate(_without_learnt_memory(content["model"]))
         network = Network(model)
         network.load_state_dict(content["weights"], strict=True)
         info = CheckpointInfo(model, dict(content["about"]))
@@ -80,6 +80,17 @@ def load_checkpoint(path: str | Path) -> tuple[Network, CheckpointInfo]:
         summary = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: its weights do not match its own parameters; train it again ({summary})") from error
     return network.eval(), info
+
+
+def _without_learnt_memory(model: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a network in their present form: earlier versions had a memory with learnt keys, off by
+    default."""
+    memory = model.get("memory") if isinstance(model, dict) else None
+    if not isinstance(memory, dict) or "channels" not in memory:
+        return model
+    if memory["channels"]:
+        raise ValueError("model.memory.channels: a memory with learnt keys no longer exists")
+    return {key: value for key, value in model.items() if key != "memory"}
 
 
 def difference(saved: ModelConfig, requested: ModelConfig) -> str:

@@ -7,12 +7,15 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, relu
 from ssvos.models.appearance import NUM_COMPONENTS
 from ssvos.models.loop_conv import LoopConv
 
+_FIRST_EVIDENCE = (1.0, 2.0)  # of a score of 1 and of a label of 1: half the log-odds of the object
+
 
 class Fusion(nn.Module):
     """Combines propagation features and appearance scores into the coarse mask encoding and the coarse mask.
 
     shallow: whether there are appearance scores at stride 4 as well
-    readouts: number of channels that a memory adds
+    readouts: number of channels that a memory adds. They are also evidence of their own: a weighted sum of them, at
+        first of the classifier's score and of the labels read, is added to the object's logits
     """
 
     def __init__(
@@ -28,6 +31,15 @@ class Fusion(nn.Module):
         self.join = LoopConv(propagation_channels + num_scores, channels, 3, 1, 1)
         self.encode = nn.Conv2d(channels, encoding_channels, 1)
         self.classify = nn.Conv2d(encoding_channels, 2, 3, 1, 1)
+        if readouts:
+            self.evidence = nn.Linear(readouts, 1)
+            self.start_evidence()
+
+    def start_evidence(self) -> None:
+        """Initialise the weights of the readouts: an untrained network then propagates labels."""
+        nn.init.zeros_(self.evidence.bias)
+        nn.init.zeros_(self.evidence.weight)
+        self.evidence.weight.data[0, :2] = torch.tensor(_FIRST_EVIDENCE)
 
     def forward(
         self,
@@ -52,7 +64,11 @@ class Fusion(nn.Module):
             parts.append(readouts)
         x = relu(self.join(torch.cat(parts, dim=1)))
         encoding = relu(self.encode(x))
-        return encoding, self.classify(encoding)
+        coarse = self.classify(encoding)
+        if readouts is not None:
+            odds = self.evidence(readouts.movedim(1, -1)).movedim(-1, 1)
+            coarse = coarse + torch.cat([-odds, odds], dim=1)
+        return encoding, coarse
 
 
 class Upsampling(nn.Module):
@@ -80,12 +96,20 @@ class Upsampling(nn.Module):
             conv2d(self.lateral4(s4), self.refine4.weight[:, self.channels :], self.refine4.bias, padding=1),
         )
 
-    def forward(self, encoding: Tensor, s8: Tensor, s4: Tensor, shallow_scores: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        encoding: Tensor,
+        s8: Tensor,
+        s4: Tensor,
+        shallow_scores: Tensor | None = None,
+        coarse: Tensor | None = None,
+    ) -> Tensor:
         """Up-sample a mask encoding.
 
         encoding: (N, E, h, w), at stride 16 or 8
         s8, s4: `lateral` of each object's image, (N, E, H/8, W/8) and (N, E, H/4, W/4)
         shallow_scores: appearance scores, (N, 4, H/4, W/4)
+        coarse: logits (N, 2, h, w) to which the result is added; None: nothing
         returns: fine logits (N, 2, H, W)
         """
         # in place: allocating a map of this size takes as long as the operation on it
@@ -94,7 +118,10 @@ class Upsampling(nn.Module):
         if shallow_scores is not None:
             x.add_(self.judge(shallow_scores))
         # two channels are interpolated several times faster when each is contiguous
-        return interpolate(self.classify(x.relu_()).contiguous(), scale_factor=4, mode="bilinear", align_corners=False)
+        logits = self.classify(x.relu_()).contiguous()
+        if coarse is not None:
+            logits = logits + _resize(coarse, logits)
+        return interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:

@@ -32,6 +32,23 @@ def cells_with_stroke(scribble: Tensor, stride: int = STRIDE) -> Tensor:
     return adaptive_max_pool2d((scribble == 1).float()[:, None], (height, width))[:, 0] > 0
 
 
+def outside_strokes(scribble: Tensor, stride: int) -> Tensor:
+    """Cells outside the rectangle around all strokes, (N, H/stride, W/stride) bool: background strokes surround an
+    object, so it is unlikely to reach out of it. No cell of an object without background strokes is outside."""
+    labelled = scribble != UNLABELLED
+    rows, columns = labelled.any(dim=2), labelled.any(dim=1)
+    inside = _between(rows)[:, :, None] & _between(columns)[:, None, :]
+    inside |= ~(scribble == 0).flatten(1).any(dim=1)[:, None, None]
+    return ~(adaptive_max_pool2d(inside.float()[:, None], [s // stride for s in inside.shape[1:]])[:, 0] > 0)
+
+
+def _between(present: Tensor) -> Tensor:
+    """Whether a position lies between the first and the last that is present: (N, L) bool -> (N, L) bool."""
+    forward = present.int().cummax(dim=1).values
+    backward = present.flip(1).int().cummax(dim=1).values.flip(1)
+    return (forward & backward) > 0
+
+
 def upsample_coarse(coarse_logits: Tensor, height: int, width: int) -> Tensor:
     """Coarse logits (N, 2, h, w) -> (N, 2, height, width), without the padding."""
     stride = -(-height // STRIDE) * STRIDE // coarse_logits.shape[-2]

@@ -1,160 +1,127 @@
-"""Memory of labelled cells, not in the paper.
+"""Label propagation inside the network, not in the paper: every cell reads the labels of the cells that look like it.
 
-For every cell it reads the labels of the most similar cells of the first frame and of recent frames.
+It compares the backbone's features themselves, without learnt parameters. For frozen ImageNet features this is label
+propagation (ssvos.baselines.label_propagation), whose result the fusion receives as evidence. No gradient flows through
+it.
 """
 
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch import Tensor
 
 from ssvos.config import MemoryConfig
-from ssvos.models.attention import gather_strokes
+from ssvos.models.backbone import Trunk, select_images
+from ssvos.models.grid import cell_shares, outside_strokes
+from ssvos.models.kernel_ridge import KernelRidge, fit_ridge, ridge_scores
+from ssvos.models.matching import Matches, cell_keys, match_everywhere, match_window, read_labels
 
-_INITIAL_SHARPNESS = 16.0  # a cosine that is higher by 0.1 then has five times the weight
-_EPSILON = 1e-6  # added to a squared length: a cell whose features are all 0 then has a finite gradient
-_MASK_OFFSET = 4.0  # larger than the difference of any two cosines
-_PAIRS_AT_ONCE = 2**20  # pairs of a cell and a stored cell that are compared at a time; they fit into a CPU's cache
-NUM_READOUTS = 4  # per set of stored cells
+NUM_READOUTS = 5
 
 
-class StoredCells(NamedTuple):
-    """Stored cells of N objects.
+class StoredFrame(NamedTuple):
+    """A frame with its labels.
 
-    keys: of length 1, (N, M, K)
-    labels: shares of background and foreground, (N, M, 2); 0 in both: an empty slot
+    keys: (M, D, h, w), of M images
+    labels: shares of the object, (N, 1, h, w), of N objects
+    number: of the frame, from 0
     """
 
     keys: Tensor
     labels: Tensor
+    number: int
 
 
 class MemoryState(NamedTuple):
     """What the memory stores.
 
-    first: labelled cells of the initial frame, padded to the longest sample
-    recent: all cells of the latest frames, newest first, uncertain cells without a label; None if no frames are stored
+    ridge: classifier of each object, fitted to the strokes
+    strokes: of the initial frame, which keep their labels: (N, 2, h, w) shares of background and foreground
+    first: the initial frame; None before it is predicted
+    recent: recent frames, newest first
+    number: of the next frame, from 0
     """
 
-    first: StoredCells
-    recent: StoredCells | None
+    ridge: KernelRidge
+    strokes: Tensor
+    first: StoredFrame | None
+    recent: tuple[StoredFrame, ...]
+    number: int
 
 
-class Memory(nn.Module):
-    """Compares every cell's key with the stored keys, and reads the labels of the stored cells.
+class Memory:
+    """Reads labels from the initial frame and from recent frames."""
 
-    Keys have length 1 and are compared by their cosine. Scaled dot products would suffice for the weights of a softmax,
-    but the memory also reads the cosine of the nearest cell, which must have the same meaning on every frame. The
-    sharpness of the softmax is learnt (`sharpness`, a logarithm).
-    """
-
-    def __init__(self, in_channels: int, config: MemoryConfig):
-        super().__init__()
+    def __init__(self, config: MemoryConfig):
         self.config = config
-        self.project = nn.Conv2d(in_channels, config.channels, 1)
-        self.sharpness = nn.Parameter(torch.full((1,), _INITIAL_SHARPNESS).log())
 
-    @property
-    def num_readouts(self) -> int:
-        """Number of channels that `read` returns."""
-        return NUM_READOUTS * (2 if self.config.frames else 1)
+    @torch.no_grad()
+    def start(self, trunk: Trunk, scribble: Tensor, stride: int, image_idx: Tensor | None) -> MemoryState:
+        """The memory before the first step.
 
-    def embed(self, features: Tensor) -> Tensor:
-        """Features (N, C, h, w) -> keys (N, K, h, w).
-
-        The keys are float32 or finer, because small differences decide which of many similar cells is the nearest.
+        scribble: padded, (N, H, W) of 0, 1, 255
         """
-        keys: Tensor = self.project(features)
-        keys = keys.float() if keys.dtype.itemsize < 4 else keys
-        return keys * (keys.square().sum(dim=1, keepdim=True) + _EPSILON).rsqrt()
+        keys = select_images(cell_keys(trunk), image_idx)
+        shares = cell_shares(scribble, stride).to(keys.dtype)
+        with torch.autocast(keys.device.type, enabled=False):  # small differences of cosines decide
+            ridge = fit_ridge(keys, shares, outside_strokes(scribble, stride))
+        return MemoryState(ridge, shares, None, (), 0)
 
-    def start(self, keys: Tensor, shares: Tensor) -> MemoryState:
-        """Store the initial frame.
+    @torch.no_grad()
+    def read(self, keys: Tensor, state: MemoryState, image_idx: Tensor | None) -> Tensor:
+        """Read the labels for the next frame: keys (M, D, h, w) of its images -> (N, 5, h, w).
 
-        keys: (N, K, h, w)
-        shares: of background and foreground among a cell's labelled pixels, (N, 2, h, w); 0 in both for a cell without
-            a labelled pixel
+        The channels are the score of the classifier; the labels, from -1 to 1, read from all stored frames, from the
+        initial frame, and from recent frames; and the cosine of the best match. Channels without a stored frame are 0.
         """
-        labelled, _ = gather_strokes(torch.cat([keys, shares.to(keys.dtype)], dim=1), shares.sum(dim=1) > 0)
-        # padding contains the features of other cells, which have no label either
-        first = StoredCells(labelled[..., : self.config.channels], labelled[..., self.config.channels :])
-        if not self.config.frames:
-            return MemoryState(first, None)
-        count = self.config.frames * keys.shape[-2] * keys.shape[-1]
-        empty = StoredCells(keys.new_zeros(len(keys), count, keys.shape[1]), keys.new_zeros(len(keys), count, 2))
-        return MemoryState(first, empty)
-
-    def update(self, state: MemoryState, keys: Tensor, probs: Tensor) -> MemoryState:
-        """Store a frame with its predicted mask (N, 2, h, w), in place of the oldest recent frame."""
-        if state.recent is None:
-            return state
-        probs = probs.to(keys.dtype)
-        labels = _flatten_cells(probs * (probs.amax(dim=1, keepdim=True) >= self.config.confident))
-        num_old = state.recent.labels.shape[1] - labels.shape[1]
-        recent = StoredCells(
-            torch.cat([_flatten_cells(keys), state.recent.keys[:, :num_old]], dim=1),
-            torch.cat([labels, state.recent.labels[:, :num_old]], dim=1),
-        )
-        return state._replace(recent=recent)
-
-    def read(self, keys: Tensor, state: MemoryState) -> Tensor:
-        """Read the labels of the stored cells: keys (N, K, h, w) -> (N, R, h, w), R = `num_readouts`.
-
-        There are four channels for the initial frame, and four for the recent frames if any are stored: the mean labels
-        of the stored cells, weighted by the softmax of their cosines (background, foreground); the cosine of the
-        nearest background cell, and that of the nearest foreground cell. A channel is 0 if there is no such cell.
-        """
-        queries = _flatten_cells(keys)
         with torch.autocast(keys.device.type, enabled=False):
-            readouts = torch.cat([self._read_cells(queries, cells) for cells in state if cells is not None], dim=2)
-        return rearrange(readouts, "n (h w) r -> n r h w", h=keys.shape[-2])
+            return self._read(keys, state, image_idx)
 
-    def _read_cells(self, queries: Tensor, cells: StoredCells) -> Tensor:
-        return torch.cat([self._mean_labels(queries, cells), nearest_cosines(queries, cells)], dim=2)
+    def _read(self, keys: Tensor, state: MemoryState, image_idx: Tensor | None) -> Tensor:
+        config, (height, width) = self.config, keys.shape[-2:]
+        score = ridge_scores(state.ridge, select_images(keys, image_idx))
+        empty = score.new_zeros(len(score), NUM_READOUTS - 1, height, width)
+        if state.first is None:
+            return torch.cat([score, empty], dim=1)
+        first = [self._match(keys, state.first, image_idx, everywhere=True)]
+        recent = [self._match(keys, frame, image_idx, everywhere=False) for frame in state.recent]
+        planes = []
+        for matches in ([*first, *recent], first, recent):
+            if matches:
+                labels = 2 * read_labels(matches, config.temperature, config.matches) - 1
+                planes.append(_to_objects(labels, height, len(score)))
+            else:
+                planes.append(empty[:, :1])
+        best = torch.stack([match.affinity[..., 0] for match in [*first, *recent]]).amax(dim=0)
+        nearest = rearrange(best, "m (h w) -> m 1 h w", h=height)
+        is_shared = len(nearest) < len(score)
+        return torch.cat([score, *planes, select_images(nearest, image_idx) if is_shared else nearest], dim=1)
 
-    def _mean_labels(self, queries: Tensor, cells: StoredCells) -> Tensor:
-        """Mean labels weighted by the softmax of the cosines: queries (N, P, K) -> (N, P, 2)."""
-        labelled = cells.labels.sum(dim=2) > 0
-        # softmax over an empty set is NaN: an empty memory attends to all its slots, whose labels are 0
-        allowed = labelled | ~labelled.any(dim=1, keepdim=True)
-        # PyTorch avoids the whole weight matrix only if values are as wide as keys, and only with a head dimension
-        values = pad(cells.labels, (0, max(0, queries.shape[2] - 2)))
-        mean = scaled_dot_product_attention(
-            (queries * self.sharpness.exp())[:, None],
-            cells.keys[:, None],
-            values[:, None],
-            attn_mask=allowed[:, None, None],
-            scale=1.0,
-        )
-        return mean[:, 0, :, :2]
+    @torch.no_grad()
+    def update(self, state: MemoryState, keys: Tensor, probs: Tensor) -> MemoryState:
+        """Store a frame with its predicted mask (N, 2, h, w)."""
+        labels, number = probs[:, 1:].to(keys.dtype), state.number
+        if state.first is None:
+            labelled = state.strokes.sum(dim=1, keepdim=True) > 0
+            first = StoredFrame(keys, torch.where(labelled, state.strokes[:, 1:], labels), number)
+            return state._replace(first=first, number=number + 1)
+        # the latest frame, and before it every n-th: a longer past in the same space, and less drift
+        kept = [frame for frame in state.recent if frame.number % self.config.interval == 0]
+        recent = (StoredFrame(keys, labels, number), *kept)[: self.config.frames]
+        return state._replace(recent=recent, number=number + 1)
 
-
-def nearest_cosines(queries: Tensor, cells: StoredCells) -> Tensor:
-    """Cosines with the nearest background cell and with the nearest foreground cell.
-
-    A cell is background if its label has more background than foreground, and foreground otherwise. The choice of the
-    cell has no gradient, so all pairs are compared outside the graph and no comparison is stored.
-
-    queries: (N, P, K)
-    returns: (N, P, 2); 0 if there is no cell of that class
-    """
-    with torch.no_grad():
-        foreground = cells.labels[..., 1] >= cells.labels[..., 0]
-        is_class = torch.stack([~foreground, foreground], dim=1) & (cells.labels.sum(dim=2) > 0)[:, None]
-        offset = torch.where(is_class, 0.0, -_MASK_OFFSET).to(queries.dtype)
-        keys, chosen = cells.keys.transpose(1, 2), []
-        for part in torch.split(queries, max(1, _PAIRS_AT_ONCE // max(1, is_class[:, 0].numel())), dim=1):
-            cosines = part @ keys
-            chosen.append(torch.stack([(cosines + offset[:, k, None]).argmax(dim=2) for k in range(2)], dim=2))
-        nearest = torch.cat(chosen, dim=1)
-    cosines_of_class = [
-        (queries * cells.keys.gather(1, nearest[..., k, None].expand(-1, -1, queries.shape[2]))).sum(dim=2)
-        for k in range(2)
-    ]
-    return torch.stack(cosines_of_class, dim=2) * is_class.any(dim=2)[:, None]
+    def _match(self, keys: Tensor, frame: StoredFrame, image_idx: Tensor | None, everywhere: bool) -> Matches:
+        config, labels, stored = self.config, frame.labels, frame.keys
+        if image_idx is not None and len(stored) == 1:  # all objects are of one image: compare its cells once
+            labels = labels.transpose(0, 1)
+        elif image_idx is not None:
+            keys, stored = select_images(keys, image_idx), select_images(stored, image_idx)
+        if everywhere:
+            return match_everywhere(keys, stored, labels, config.matches)
+        return match_window(keys, stored, labels, config.radius, config.matches)
 
 
-def _flatten_cells(maps: Tensor) -> Tensor:
-    return rearrange(maps, "n c h w -> n (h w) c")
+def _to_objects(labels: Tensor, height: int, num_objects: int) -> Tensor:
+    """Read labels (M, h*w, C) -> (N, 1, h, w)."""
+    return rearrange(labels, "m (h w) c -> (m c) 1 h w", h=height, m=len(labels)).reshape(num_objects, 1, height, -1)

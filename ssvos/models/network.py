@@ -12,12 +12,14 @@ from ssvos.models import winograd
 from ssvos.models.appearance import Appearance
 from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
 from ssvos.models.attention_variants import ATTENTION_VARIANTS
-from ssvos.models.backbone import IMAGENET_MEAN, IMAGENET_STD, ResNet, Trunk, load_published
+from ssvos.models.backbone import Trunk, select_images
 from ssvos.models.decoder import Fusion, Upsampling
 from ssvos.models.grid import STRIDE, cell_shares, cells_with_stroke, pad_scribble
 from ssvos.models.loop_conv import LoopConv, unrolled
-from ssvos.models.memory import Memory
+from ssvos.models.matching import cell_keys
+from ssvos.models.memory import NUM_READOUTS, Memory
 from ssvos.models.propagation import Propagation
+from ssvos.models.published_weights import create_backbone, load_published
 from ssvos.models.state import (
     ClipPrediction,
     DecoderFeatures,
@@ -27,7 +29,6 @@ from ssvos.models.state import (
     concatenate_frames,
     repeat_strokes,
     select_image_maps,
-    select_images,
     split_frames,
 )
 
@@ -48,7 +49,7 @@ class Network(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config, self.stride = config, config.backbone.stride
-        self.backbone = ResNet(config.backbone)
+        self.backbone = create_backbone(config.backbone)
         if config.backbone.frozen:
             self.backbone.freeze()
         channels = self.backbone.channels
@@ -59,9 +60,9 @@ class Network(nn.Module):
         self.appearance = Appearance(last, config.appearance)
         shallow = config.appearance.shallow
         readouts = 0
-        if config.memory.channels:
-            self.memory = Memory(last, config.memory)
-            readouts = self.memory.num_readouts
+        if config.memory.frames:
+            self.memory = Memory(config.memory)
+            readouts = NUM_READOUTS
         self.fusion = Fusion(
             config.propagation_channels, config.fusion_channels, config.encoding_channels, bool(shallow), readouts
         )
@@ -71,24 +72,22 @@ class Network(nn.Module):
             shallow_config = config.appearance.model_copy(update={"channels": shallow})
             self.shallow_appearance = Appearance(channels["layer1"] + 3, shallow_config)
             heads.append(self.shallow_appearance)
-        if readouts:
-            heads.append(self.memory)
         for head in heads:
             _initialise(head)
         # otherwise convolutions would reorder their weights, and the gradients of these, at every call
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate it
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(self.backbone.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(self.backbone.std)[:, None, None], persistent=False)
 
     @classmethod
     def create(cls, config: ModelConfig) -> "Network":
         """A new network with random weights from torch's global generator.
 
-        The backbone's weights come from its file if the configuration names one.
+        The backbone's weights are ImageNet's if the configuration names them.
         """
         network = cls(config)
         if config.backbone.weights:
-            load_published(network.backbone, config.backbone.weights, config.backbone.sha256)
+            load_published(network.backbone, config.backbone)
         return network
 
     def train(self, mode: bool = True) -> "Network":
@@ -118,7 +117,7 @@ class Network(nn.Module):
         else:
             x = self.attend(trunk, None, repeat_strokes(strokes, length))
             frame_features = split_frames(self._frame_features(x), batch)
-        state = self._initial_state(x[:batch], decoder_frames[0], strokes, scribble, None)
+        state = self._initial_state(x[:batch], trunks[0], decoder_frames[0], strokes, scribble, None)
         outputs = []
         convs = [module for module in self.modules() if isinstance(module, LoopConv)]
         # a compiler sees all steps at once and needs no `unrolled`
@@ -134,7 +133,8 @@ class Network(nn.Module):
         if fine is None:
             scores = concatenate_frames([output.shallow_scores for output in outputs])
             encoding = torch.cat([output.encoding for output in outputs])
-            fine = self.upsampling(encoding, decoder_features.s8, decoder_features.s4, scores)
+            coarse = torch.cat([output.coarse_logits for output in outputs])
+            fine = self._upsample(encoding, coarse, decoder_features, scores)
         return ClipPrediction(
             rearrange(fine[..., :height, :width], "(t b) c h w -> b t c h w", b=batch),
             torch.stack([output.coarse_logits for output in outputs], dim=1),
@@ -153,7 +153,7 @@ class Network(nn.Module):
         output, state = self._advance(features, trunk, decoder_features, state)
         fine = output.fine_logits
         if fine is None:
-            fine = self.upsampling(output.encoding, decoder_features.s8, decoder_features.s4, output.shallow_scores)
+            fine = self._upsample(output.encoding, output.coarse_logits, decoder_features, output.shallow_scores)
         return fine, output.coarse_logits, state
 
     def encode(self, frames: Tensor) -> Trunk:
@@ -176,7 +176,7 @@ class Network(nn.Module):
         x = self.attend(trunk, image_idx, strokes)
         x = x if self.has_object_features else select_images(x, image_idx)
         decoder_features = select_image_maps(self._decoder_features(trunk), image_idx)
-        return self._initial_state(x, decoder_features, strokes, scribble, image_idx)
+        return self._initial_state(x, trunk, decoder_features, strokes, scribble, image_idx)
 
     @property
     def has_object_features(self) -> bool:
@@ -232,8 +232,7 @@ class Network(nn.Module):
         return union.index_add(0, image_idx, cells.long()) > 0
 
     def _frame_features(self, x: Tensor) -> FrameFeatures:
-        keys = self.memory.embed(x) if self.config.memory.channels else None
-        return FrameFeatures(self.appearance.embed(x), self.propagation.reduce_features(x), keys)
+        return FrameFeatures(self.appearance.embed(x), self.propagation.reduce_features(x))
 
     def _decoder_features(self, trunk: Trunk) -> DecoderFeatures:
         shallow = None
@@ -244,6 +243,7 @@ class Network(nn.Module):
     def _initial_state(
         self,
         x: Tensor,
+        trunk: Trunk,
         decoder_features: DecoderFeatures,
         strokes: Strokes | None,
         scribble: Tensor,
@@ -258,8 +258,8 @@ class Network(nn.Module):
             fine_shares = cell_shares(scribble, _FINE_STRIDE).to(decoder_features.shallow.dtype)
             shallow = self.shallow_appearance.fit(decoder_features.shallow, fine_shares)
         memory = None
-        if self.config.memory.channels:
-            memory = self.memory.start(self.memory.embed(x), shares)
+        if self.config.memory.frames:
+            memory = self.memory.start(trunk, scribble, self.stride, image_idx)
         first = self.propagation.reduce_first(x, shares)
         return State(image_idx, strokes, gaussians, shares, first, shallow, memory)
 
@@ -273,22 +273,36 @@ class Network(nn.Module):
             assert decoder_features.shallow is not None
             shallow_scores = self.shallow_appearance.score(decoder_features.shallow, state.shallow)
         propagated = self.propagation(features.reduced, state.first, state.mask)
-        readouts = None
+        readouts = keys = None
         if state.memory is not None:
-            assert features.keys is not None
-            readouts = self.memory.read(features.keys, state.memory)
+            keys = cell_keys(trunk)
+            readouts = self.memory.read(keys, state.memory, state.image_idx)
         encoding, coarse = self.fusion(propagated, scores, shallow_scores, readouts)
         fine, probs = None, coarse.softmax(dim=1)
         if self.config.state == "fine":
-            fine = self.upsampling(encoding, decoder_features.s8, decoder_features.s4, shallow_scores)
+            fine = self._upsample(encoding, coarse, decoder_features, shallow_scores)
             probs = avg_pool2d(fine.softmax(dim=1), self.stride)
         output = StepOutput(encoding, coarse, shallow_scores, fine)
-        return output, self._next_state(state, features, trunk, decoder_features, probs)
+        return output, self._next_state(state, features, trunk, keys, decoder_features, probs)
+
+    def _upsample(
+        self, encoding: Tensor, coarse: Tensor, decoder_features: DecoderFeatures, shallow_scores: Tensor | None
+    ) -> Tensor:
+        """Fine logits. With a memory they are the coarse logits, which contain its evidence, and a correction."""
+        evidence = coarse if self.config.memory.frames else None
+        fine: Tensor = self.upsampling(encoding, decoder_features.s8, decoder_features.s4, shallow_scores, evidence)
+        return fine
 
     def _next_state(
-        self, state: State, features: FrameFeatures, trunk: Trunk, decoder_features: DecoderFeatures, probs: Tensor
+        self,
+        state: State,
+        features: FrameFeatures,
+        trunk: Trunk,
+        keys: Tensor | None,
+        decoder_features: DecoderFeatures,
+        probs: Tensor,
     ) -> State:
-        """The state after a frame with the coarse mask `probs`, (N, 2, h, w)."""
+        """The state after a frame with the coarse mask `probs`, (N, 2, h, w); keys: `cell_keys` of its images."""
         gaussians = self.appearance.update(state.gaussians, features.appearance, probs)
         strokes, shallow, memory = state.strokes, None, None
         if self.attends_to_previous:
@@ -299,8 +313,8 @@ class Network(nn.Module):
             fine_probs = interpolate(probs, size=size, mode="bilinear", align_corners=False)
             shallow = self.shallow_appearance.update(state.shallow, decoder_features.shallow, fine_probs)
         if state.memory is not None:
-            assert features.keys is not None
-            memory = self.memory.update(state.memory, features.keys, probs)
+            assert keys is not None
+            memory = self.memory.update(state.memory, keys, probs.detach())
         return state._replace(strokes=strokes, gaussians=gaussians, mask=probs, shallow=shallow, memory=memory)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ssvos.models.appearance import Gaussians
 from ssvos.models.attention import Strokes
-from ssvos.models.backbone import Trunk
+from ssvos.models.backbone import Trunk, select_images
 from ssvos.models.memory import MemoryState
 
 
@@ -16,12 +16,10 @@ class FrameFeatures(NamedTuple):
 
     appearance: embedding for the appearance model, (N, D, h, w)
     reduced: the frame's part of the first convolution of mask propagation, (N, P, h, w)
-    keys: keys for the memory, (N, K, h, w); None without a memory
     """
 
     appearance: Tensor
     reduced: Tensor
-    keys: Tensor | None
 
 
 class DecoderFeatures(NamedTuple):
@@ -84,12 +82,6 @@ class ClipPrediction(NamedTuple):
 
 
 Maps = TypeVar("Maps", Trunk, FrameFeatures, DecoderFeatures)
-
-
-def select_images(x: Tensor, image_idx: Tensor | None) -> Tensor:
-    """Repeat what belongs to images (M, ...) for each of their objects (N, ...)."""
-    is_one_to_one = image_idx is None or len(image_idx) == len(x) == 1
-    return x if image_idx is None or is_one_to_one else x.index_select(0, image_idx)
 
 
 def select_image_maps(maps: Maps, image_idx: Tensor | None) -> Maps:

@@ -98,6 +98,22 @@ def _impossible_width(path):
     torch.save(content, path)
 
 
+def test_a_checkpoint_of_the_time_of_the_learnt_memory_loads_if_it_was_off(path):
+    _changed(model=_with_memory(path, {"channels": 0, "frames": 1, "confident": 0.8}))(path)
+    network, info = load_checkpoint(path)
+    assert info.model.memory.frames == 0 and not hasattr(network, "memory")
+
+
+def test_a_checkpoint_with_a_learnt_memory_is_refused(path):
+    _changed(model=_with_memory(path, {"channels": 8, "frames": 1, "confident": 0.8}))(path)
+    with pytest.raises(ValueError, match=r"train it again .*a memory with learnt keys no longer exists"):
+        load_checkpoint(path)
+
+
+def _with_memory(path, memory: dict) -> dict:
+    return torch.load(path, weights_only=True)["model"] | {"memory": memory}
+
+
 @pytest.mark.parametrize(
     "tamper",
     [

@@ -2,7 +2,7 @@
 
 import torch
 
-from ssvos.models.grid import cell_shares, cells_with_stroke, upsample_coarse
+from ssvos.models.grid import cell_shares, cells_with_stroke, outside_strokes, upsample_coarse
 
 
 def unlabelled(height: int, width: int) -> torch.Tensor:
@@ -34,3 +34,18 @@ def test_coarse_logits_are_upsampled_to_full_size_without_their_padding():
     full = upsample_coarse(coarse, 45, 59)
     assert upsample_coarse(torch.zeros(1, 2, 6, 8), 45, 59).shape == full.shape == (1, 2, 45, 59)
     assert torch.equal(full[:, 1], torch.full((1, 45, 59), 2.0)) and not full[:, 0].any()
+
+
+def test_cells_outside_the_rectangle_around_all_strokes():
+    scribble = torch.full((1, 64, 64), 255, dtype=torch.uint8)
+    scribble[0, 20, 10:40] = 0
+    scribble[0, 40, 20:30] = 1
+    expected = torch.ones(1, 8, 8, dtype=torch.bool)
+    expected[0, 2:6, 1:5] = False  # rows 20 to 40, columns 10 to 39
+    assert torch.equal(outside_strokes(scribble, 8), expected)
+
+
+def test_without_background_strokes_no_cell_is_outside():
+    scribble = torch.full((2, 64, 64), 255, dtype=torch.uint8)
+    scribble[0, 40, 20:30] = 1
+    assert not outside_strokes(scribble, 16).any()

@@ -7,6 +7,8 @@ from conftest import TINY_MODEL, make_network
 from ssvos.config import AttentionConfig, MemoryConfig
 from ssvos.models.backbone import Trunk
 from ssvos.models.grid import cells_with_stroke
+from ssvos.models.matching import cell_keys
+from ssvos.models.memory import NUM_READOUTS
 from ssvos.models.network import Network
 
 
@@ -159,16 +161,15 @@ def test_all_parameters_of_the_shallow_appearance_model_get_a_gradient_from_both
 
 
 def network_with_memory(frames: int = 2, **changes) -> Network:
-    """A network with a memory for which its untrained masks, all near 0.5, are confident."""
-    return make_network(memory=MemoryConfig(channels=6, frames=frames, confident=0.0), **changes)
+    return make_network(memory=MemoryConfig(frames=frames, interval=2, radius=2, matches=3), **changes)
 
 
 @pytest.mark.parametrize("state", ["coarse", "fine"])
-@pytest.mark.parametrize("frames", [0, 2])
+@pytest.mark.parametrize("stride", [8, 16])
 @pytest.mark.parametrize("attention", [{}, {"keys": "shared"}, {"source": "previous", "confident": 0.5}])
-def test_with_a_memory_a_clip_equals_its_frames_one_by_one(state, frames, attention):
-    network = network_with_memory(frames, state=state, attention=AttentionConfig(**attention), backbone=at_stride(8))
-    images, scribble = clip(45, 59, length=4, batch=2), scribbles(45, 59, 2)
+def test_with_a_memory_a_clip_equals_its_frames_one_by_one(state, stride, attention):
+    network = network_with_memory(2, state=state, attention=AttentionConfig(**attention), backbone=at_stride(stride))
+    images, scribble = clip(45, 59, length=5, batch=2), scribbles(45, 59, 2)
     with torch.no_grad():
         whole = network(images, scribble)
         fine, coarse = stepwise(network, images, scribble)
@@ -191,46 +192,45 @@ def test_with_a_memory_image_idx_assigns_objects_to_images(keys):
                 scribble[on_image],
                 torch.zeros(int(on_image.sum()), dtype=torch.int64),
             )
-            torch.testing.assert_close(mixed[on_image], alone, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(mixed[on_image], alone, atol=1e-4, rtol=1e-4)
 
 
-def test_a_copied_memory_state_continues_with_identical_results():
-    """Bit-equal to a video without interruption, after the state is copied."""
-    network = network_with_memory()
-    frames, scribble = clip(48, 64, length=5), scribbles(48, 64, 1)
+def test_the_memory_of_a_long_video_does_not_grow():
+    network = network_with_memory(frames=3)
+    frames, scribble = clip(48, 64, length=12), scribbles(48, 64, 1)
+    sizes = []
     with torch.no_grad():
-        state, outputs = network.begin(network.encode(frames[:, 0]), scribble), []
-        for t in range(5):
-            if t == 3:
-                memory = type(state.memory)(*(type(c)(*(x.clone() for x in c)) for c in state.memory))
-                state = state._replace(mask=state.mask.clone(), memory=memory)
-            logits, _, state = network.step(network.encode(frames[:, t]), state)
-            outputs.append(logits)
-        torch.testing.assert_close(torch.stack(outputs, 1), stepwise(network, frames, scribble)[0], atol=0, rtol=0)
-        sizes = [tuple(x.shape) for cells in state.memory for x in cells]
-        _, _, later = network.step(network.encode(frames[:, 0]), state)
-    assert sizes == [tuple(x.shape) for cells in later.memory for x in cells]
+        state = network.begin(network.encode(frames[:, 0]), scribble)
+        for t in range(12):
+            _, _, state = network.step(network.encode(frames[:, t]), state)
+            sizes.append(sum(frame.keys.numel() + frame.labels.numel() for frame in state.memory.recent))
+    assert len(state.memory.recent) == 3 and sizes[-1] == sizes[-4]
 
 
-def test_only_a_network_with_a_memory_has_its_parameters_and_all_of_them_are_trained():
-    """The loss of the last frame alone has a gradient for the keys of all previous frames."""
+def test_a_network_with_a_memory_starts_from_the_labels_that_it_reads():
+    """With all other logits off, the coarse mask is the classifier's score and twice the label, as log-odds."""
+    network = network_with_memory(backbone=at_stride(8))
+    for classify in (network.fusion.classify, network.upsampling.classify):
+        torch.nn.init.zeros_(classify.weight)
+        torch.nn.init.zeros_(classify.bias)
+    images, scribble = clip(48, 64, length=3), scribbles(48, 64, 1)
+    state = network.begin(network.encode(images[:, 0]), scribble)
+    for t in range(3):
+        trunk = network.encode(images[:, t])
+        readouts = network.memory.read(cell_keys(trunk), state.memory, None)
+        fine, coarse, state = network.step(trunk, state)
+        odds = coarse[:, 1] - coarse[:, 0]
+        torch.testing.assert_close(odds, 2 * readouts[:, 0] + 4 * readouts[:, 1])
+        assert (fine[:, 1] - fine[:, 0]).sign().eq(1).any() and fine.shape[-2:] == (48, 64)
+
+
+def test_only_the_evidence_and_the_fusion_have_parameters_of_the_memory():
     without, network = make_network(), network_with_memory()
     names = network.state_dict().keys() - without.state_dict().keys()
-    assert names == {"memory.project.weight", "memory.project.bias", "memory.sharpness"}
-    assert network.fusion.join.in_channels == without.fusion.join.in_channels + 8
-    assert make_network(memory=MemoryConfig(frames=3)).state_dict().keys() == without.state_dict().keys()
+    assert names == {"fusion.evidence.weight", "fusion.evidence.bias"}
+    assert network.fusion.join.in_channels == without.fusion.join.in_channels + NUM_READOUTS
     network(clip(48, 64), scribbles(48, 64, 1)).logits[:, -1].square().sum().backward()
-    assert all(p.grad.abs().max() > 0 for p in network.memory.parameters())
-
-
-def test_the_memory_carries_gradients_to_earlier_frames():
-    """Without the previous mask and the update of the Gaussians, frame 1 influences frame 2 only through the memory."""
-    network = network_with_memory(1, appearance=TINY_MODEL.appearance.model_copy(update={"update_rate": 0.0}))
-    with torch.no_grad():
-        network.propagation.reduce.weight[:, -4:-2] = 0
-    frames = clip(48, 64).requires_grad_()
-    network(frames, scribbles(48, 64, 1)).logits[:, 2].square().sum().backward()
-    assert all(frames.grad[:, t].abs().max() > 0 for t in range(3))
+    assert network.fusion.evidence.weight.grad.abs().max() > 0
 
 
 def last_layer(network: Network, trunk: Trunk) -> torch.Tensor:
@@ -303,11 +303,10 @@ def test_gradients_flow_through_the_recurrence_to_earlier_frames(carrier):
     assert all(frames.grad[:, t].abs().max() > 0 for t in range(3))
 
 
-@pytest.mark.parametrize("confident", [0.0, 1.0])
-@pytest.mark.parametrize("channels", [0, 6])
+@pytest.mark.parametrize("frames", [0, 2])
 @pytest.mark.parametrize("label", [0, 1, 255])
-def test_a_scribble_with_only_one_label_gives_finite_predictions_and_gradients(label, channels, confident):
-    network = make_network(memory=MemoryConfig(channels=channels, confident=confident))
+def test_a_scribble_with_only_one_label_gives_finite_predictions_and_gradients(label, frames):
+    network = make_network(memory=MemoryConfig(frames=frames))
     scribble = torch.full((1, 48, 64), label, dtype=torch.uint8)
     prediction = network(clip(48, 64), scribble)
     prediction.logits.square().mean().backward()
@@ -345,13 +344,12 @@ def test_encode_returns_backbone_features_at_strides_4_8_16_and_the_frame_at_str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", [0, 6])
 @pytest.mark.parametrize("attention", [{}, {"source": "previous"}, {"kind": "criss_cross"}])
-def test_a_compiled_step_is_one_graph_for_all_frames(attention, channels):
+def test_a_compiled_step_is_one_graph_for_all_frames(attention):
     """`fullgraph` makes a graph break an error; later frames of the same video must not compile again."""
     torch._dynamo.reset()
     graphs = []
-    network = make_network(attention=AttentionConfig(**attention), memory=MemoryConfig(channels=channels)).eval()
+    network = make_network(attention=AttentionConfig(**attention)).eval()
     step = torch.compile(network.step, backend=lambda graph, _: graphs.append(graph) or graph, fullgraph=True)
     frames, both = clip(48, 64, length=4), torch.zeros(2, dtype=torch.int64)
     with torch.no_grad():
@@ -365,11 +363,10 @@ def test_a_compiled_step_is_one_graph_for_all_frames(attention, channels):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", [0, 6])
-def test_a_compiled_clip_is_one_graph_for_any_strokes(channels):
+def test_a_compiled_clip_is_one_graph_for_any_strokes():
     torch._dynamo.reset()
     graphs = []
-    network = make_network(memory=MemoryConfig(channels=channels))
+    network = make_network()
     compiled = torch.compile(network, backend=lambda graph, _: graphs.append(graph) or graph, fullgraph=True)
     short = scribbles(48, 64, 1)
     short[short == 1], short[:, 20, 20:24] = 255, 1
@@ -380,15 +377,15 @@ def test_a_compiled_clip_is_one_graph_for_any_strokes(channels):
 
 
 @pytest.mark.parametrize("shallow", [0, 6])
-@pytest.mark.parametrize("channels", [0, 6])
-def test_in_bfloat16_the_gaussians_stay_in_single_precision_and_the_masks_are_close(shallow, channels):
+@pytest.mark.parametrize("frames", [0, 2])
+def test_in_bfloat16_the_gaussians_stay_in_single_precision_and_the_masks_are_close(shallow, frames):
     appearance = TINY_MODEL.appearance.model_copy(update={"shallow": shallow})
-    network = make_network(appearance=appearance, memory=MemoryConfig(channels=channels, confident=0.0))
-    frames, scribble = clip(48, 64), scribbles(48, 64, 1)
-    exact = network(frames, scribble).logits
+    network = make_network(appearance=appearance, memory=MemoryConfig(frames=frames))
+    images, scribble = clip(48, 64), scribbles(48, 64, 1)
+    exact = network(images, scribble).logits
     with torch.autocast("cpu", torch.bfloat16):
-        logits = network(frames, scribble).logits
-        state = network.begin(network.encode(frames[:, 0]), scribble)
+        logits = network(images, scribble).logits
+        state = network.begin(network.encode(images[:, 0]), scribble)
     assert logits.dtype == torch.bfloat16 and state.gaussians.variance.dtype == torch.float32
     difference = (logits.float().softmax(dim=2) - exact.softmax(dim=2)).abs()
     assert 0 < difference.max() < 0.1

@@ -8,7 +8,7 @@ from torch.nn.functional import conv2d
 
 from ssvos.config import BackboneConfig, ModelConfig
 from ssvos.models import winograd
-from ssvos.models.backbone import FrozenBatchNorm, conv_norm
+from ssvos.models.conv_norm import FrozenBatchNorm, conv_norm
 from ssvos.models.loop_conv import LoopConv
 from ssvos.models.network import Network
 

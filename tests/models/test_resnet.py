@@ -1,12 +1,10 @@
-"""The backbone: published names and shapes, strides, frozen statistics, loading a published checkpoint."""
-
-import hashlib
+"""ResNets: published names and shapes, strides, frozen statistics."""
 
 import pytest
 import torch
 
 from ssvos.config import BackboneConfig
-from ssvos.models.backbone import ResNet, load_published
+from ssvos.models.resnet import ResNet
 
 
 def norm_entries(name: str, channels: int) -> dict[str, tuple]:
@@ -103,68 +101,3 @@ def test_freezing_leaves_only_layer4_trainable():
 def test_a_width_that_is_not_a_multiple_of_the_normalisation_groups_is_rejected():
     with pytest.raises(ValueError, match=r"width: 12 .*8"):
         ResNet(BackboneConfig(name="resnet18", width=12, norm="group"))
-
-
-SMALL = BackboneConfig(name="resnet18", width=8)
-
-
-def published_file(path, drop: str = "nothing") -> str:
-    """Write a random checkpoint with a classifier, like a published one; returns its SHA-256."""
-    torch.manual_seed(1)
-    weights = ResNet(SMALL, num_classes=10).state_dict()
-    torch.save({key: value for key, value in weights.items() if drop not in key}, path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.mark.parametrize("digits", [8, 64])
-@pytest.mark.parametrize("drop", ["nothing", "num_batches_tracked"])
-def test_a_published_checkpoint_loads_without_its_classifier(tmp_path, digits, drop):
-    digest = published_file(tmp_path / "r18.pth", drop)
-    torch.manual_seed(2)
-    backbone = ResNet(SMALL)
-    load_published(backbone, tmp_path / "r18.pth", digest[:digits])
-    published = torch.load(tmp_path / "r18.pth", weights_only=True)
-    for key, value in backbone.state_dict().items():
-        assert torch.equal(value, published.get(key, value)), key
-    assert torch.equal(backbone.layer4[1].conv2.weight, published["layer4.1.conv2.weight"])
-
-
-def _wrong_digest(path):
-    return published_file(path)[::-1]
-
-
-def _missing_key(path):
-    return published_file(path, "layer3.0.conv1")
-
-
-def _not_a_checkpoint(path):
-    path.write_bytes(b"<html>not found</html>")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _not_a_dict(path):
-    torch.save([1, 2], path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (_wrong_digest, "SHA-256"),
-        (_missing_key, "layer3.0.conv1"),
-        (_not_a_checkpoint, "not a checkpoint"),
-        (_not_a_dict, "list"),
-        (lambda path: published_file(path)[:6], "hexadecimal"),
-    ],
-)
-def test_a_wrong_published_checkpoint_raises_one_line_that_names_the_file(tmp_path, make, message):
-    path = tmp_path / "r18.pth"
-    digest = make(path)
-    with pytest.raises(ValueError, match=message) as error:
-        load_published(ResNet(SMALL), path, digest)
-    assert str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_missing_published_checkpoint_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
-        load_published(ResNet(SMALL), tmp_path / "none.pth", "0" * 64)

@@ -1,0 +1,188 @@
+"""Label propagation with ImageNet features, without training on video: every cell takes the labels of the cells that
+look like it, in the first frame and in recent frames.
+
+The first mask comes from the strokes, by kernel ridge regression on the same features. Label propagation: Wang et al.
+2018, "Tracking emerges by colorizing videos", and later work on correspondence; the features here are those of a
+classifier (ssvos.models.efficientnet).
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
+
+from ssvos.config import BackboneConfig
+from ssvos.data.augment import resize_scribble
+from ssvos.labels import BACKGROUND, UNLABELLED, binary_scribbles, object_ids
+from ssvos.losses.dense_crf import crf_features
+from ssvos.losses.mean_field import mean_field
+from ssvos.losses.permutohedral import LatticeFilter
+from ssvos.models.backbone import Backbone
+from ssvos.models.grid import STRIDE, cell_shares, outside_strokes
+from ssvos.models.kernel_ridge import fit_ridge, ridge_scores
+from ssvos.models.matching import cell_keys, match_everywhere, match_window, read_labels
+from ssvos.models.published_weights import create_backbone, load_published
+
+BACKBONE = BackboneConfig(name="efficientnet_lite2", weights="imagenet", stride=8, last="layer3")
+
+AREA = 368 * 656  # pixels to which a frame is resized for the features
+LARGEST_ENLARGEMENT = 2.0  # of a small frame
+FRAMES = 5  # recent frames whose labels are read
+INTERVAL = 4  # between them, except for the latest: a longer past in the same time, and less drift
+RADIUS = 12  # cells of recent frames are compared if they are at most this many rows and columns away
+MATCHES = 10  # most similar cells whose labels are read
+TEMPERATURE = 0.1  # of the softmax over their cosines
+SHARPENING = 1.15  # exponent of the labels that are stored: without it, every reading blurs them
+RIDGE_LOG_ODDS = 4.0  # per unit of the classifier's score, which is about 1 on the object and -1 elsewhere
+CRF_AREA = 240 * 428  # pixels at which masks are refined
+CRF_ITERATIONS = 5
+CRF_WEIGHT = {"first": 6.0, "later": 4.0}
+CRF_SIGMA_XY, CRF_SIGMA_RGB = 0.125, 13.0  # share of the height, and gray levels, as CrfRefinementConfig
+_CERTAIN = 10.0  # log-odds of cells outside the rectangle around all strokes
+_SMALLEST = 1e-4  # label
+
+
+class _Stored(NamedTuple):
+    """A frame whose labels are read.
+
+    keys: (1, D, h, w)
+    labels: shares of background and objects, (1, C, h, w)
+    number: of the frame
+    """
+
+    keys: Tensor
+    labels: Tensor
+    number: int
+
+
+class LabelPropagation:
+    """Segments a video frame by frame. Memory does not grow with the video: it stores the frames on which objects begin
+    and `FRAMES` recent ones.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._backbone = _load_backbone().to(self.device)
+        self._mean, self._std = (
+            torch.tensor(values, device=self.device)[:, None, None]
+            for values in (self._backbone.mean, self._backbone.std)
+        )
+        self._ids: list[int] = []
+        self._firsts: list[_Stored] = []
+        self._recent: list[_Stored] = []
+        self._number = 0
+
+    @torch.inference_mode()
+    def __call__(self, frame: np.ndarray, scribble: np.ndarray | None = None) -> np.ndarray:
+        """Segment the next frame.
+
+        frame: (H, W, 3) uint8 RGB
+        scribble: (H, W) uint8 with the strokes of objects that begin on this frame, or None
+        returns: mask, (H, W) uint8
+
+        Raises ValueError if a frame differs in size from its scribble.
+        """
+        if scribble is not None and scribble.shape != frame.shape[:2]:
+            raise ValueError(
+                f"frame is {frame.shape}, its scribble {scribble.shape}; give both the same height and width"
+            )
+        image = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None].float() / 255
+        keys = self._keys(image)
+        labels = self._propagate(keys) if self._ids else None
+        new = [i for i in object_ids(scribble) if i not in self._ids] if scribble is not None else []
+        if new:
+            assert scribble is not None
+            labels = self._begin(image, keys, scribble, new, labels)
+            self._firsts.append(_Stored(keys, labels, self._number))
+            self._recent = []  # they lack the new objects
+        elif labels is not None:
+            self._store(keys, labels)
+        self._number += 1
+        if labels is None:
+            return np.zeros(frame.shape[:2], np.uint8)
+        probs = _refine(image, labels.clamp(min=1e-2).log(), CRF_WEIGHT["later"])
+        best = interpolate(probs, size=frame.shape[:2], mode="bilinear", align_corners=False)[0].argmax(dim=0)
+        mask: np.ndarray = np.array([BACKGROUND, *self._ids], np.uint8)[best.cpu().numpy()]
+        return mask
+
+    def _keys(self, image: Tensor) -> Tensor:
+        """Keys (1, D, h, w) of a frame (1, 3, H, W) in [0, 1]."""
+        size = _scaled(image.shape[-2:], AREA, LARGEST_ENLARGEMENT, multiple=STRIDE)
+        resized = interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+        frames = ((resized - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        return cell_keys(self._backbone.trunk(frames))
+
+    def _propagate(self, keys: Tensor) -> Tensor:
+        """Labels (1, C, h, w) of a frame, read from the stored frames."""
+        num_classes = len(self._ids) + 1
+        matches = []
+        for first in self._firsts:
+            labels = _pad_classes(first.labels, num_classes)
+            matches.append(match_everywhere(keys, first.keys, labels, MATCHES))
+        for recent in self._recent:
+            matches.append(match_window(keys, recent.keys, recent.labels, RADIUS, MATCHES))
+        return read_labels(matches, TEMPERATURE, MATCHES).mT.reshape(1, num_classes, *keys.shape[-2:])
+
+    def _begin(
+        self, image: Tensor, keys: Tensor, scribble: np.ndarray, new: list[int], labels: Tensor | None
+    ) -> Tensor:
+        """Labels (1, C, h, w) of a frame on which the objects `new` begin.
+
+        labels: of the objects that are known already; None if there are none
+        """
+        height, width = (8 * cells for cells in keys.shape[-2:])
+        strokes = torch.from_numpy(binary_scribbles(resize_scribble(scribble, height, width), new)).to(self.device)
+        outside = outside_strokes(strokes, 8)
+        ridge = fit_ridge(keys.expand(len(new), -1, -1, -1), cell_shares(strokes, 8), outside)
+        scores = ridge_scores(ridge, keys.expand(len(new), -1, -1, -1))[:, 0]
+        odds = torch.where(outside, -_CERTAIN, RIDGE_LOG_ODDS * scores)
+        known = labels[0].clamp(min=_SMALLEST).log() if labels is not None else odds.new_zeros(1, *odds.shape[-2:])
+        self._ids += new
+        probs = _refine(image, torch.cat([known, odds])[None], CRF_WEIGHT["first"])
+        return adaptive_avg_pool2d(_hold_strokes(probs, scribble, self._ids), keys.shape[-2:])
+
+    def _store(self, keys: Tensor, labels: Tensor) -> None:
+        sharp = labels.clamp(min=_SMALLEST) ** SHARPENING
+        kept = [stored for stored in self._recent if stored.number % INTERVAL == 0]
+        newest = _Stored(keys, sharp / sharp.sum(dim=1, keepdim=True), self._number)
+        self._recent = [newest, *kept][:FRAMES]
+
+
+@cache
+def _load_backbone() -> Backbone:
+    backbone = create_backbone(BACKBONE).eval()
+    load_published(backbone, BACKBONE)
+    return backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate it
+
+
+def _scaled(size: torch.Size, area: int, largest: float, multiple: int = 1) -> list[int]:
+    """(height, width) of about `area` pixels in the proportions of `size`, at most `largest` times as large."""
+    scale = min(largest, (area / (size[0] * size[1])) ** 0.5)
+    return [max(1, round(side * scale / multiple)) * multiple for side in size]
+
+
+def _refine(image: Tensor, logs: Tensor, weight: float) -> Tensor:
+    """Mean-field inference of the dense CRF: log-probabilities (1, C, h, w) -> probabilities (1, C, H', W')."""
+    height, width = _scaled(image.shape[-2:], CRF_AREA, 1.0)
+    small = interpolate(image, size=(height, width), mode="area")
+    kernel = LatticeFilter(crf_features(small, CRF_SIGMA_XY * height, CRF_SIGMA_RGB))
+    unary = interpolate(logs, size=(height, width), mode="bilinear", align_corners=False).log_softmax(dim=1)
+    return mean_field(unary.flatten(2), kernel, weight, CRF_ITERATIONS).view_as(unary)
+
+
+def _hold_strokes(probs: Tensor, scribble: np.ndarray, ids: list[int]) -> Tensor:
+    """Probabilities at the scribble's size, (1, C, H, W), set to 0 and 1 on its strokes."""
+    strokes = torch.from_numpy(scribble).to(probs.device)
+    full = interpolate(probs, size=strokes.shape, mode="bilinear", align_corners=False)
+    for channel, label in enumerate([BACKGROUND, *ids]):
+        is_own = (strokes == label).to(full.dtype)
+        full[:, channel] = torch.where(strokes == UNLABELLED, full[:, channel], is_own)
+    return full
+
+
+def _pad_classes(labels: Tensor, num_classes: int) -> Tensor:
+    """Labels (1, C, h, w) with channels of 0 for objects that began later."""
+    return pad(labels, (0, 0, 0, 0, 0, num_classes - labels.shape[1]))
