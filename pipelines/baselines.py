@@ -96,6 +96,7 @@ def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, 
     import torch
 
     from ssvos.baselines import trivial as baselines
+    from ssvos.baselines.label_propagation import LabelPropagation
     from ssvos.data.clip_sources import read_frame
     from ssvos.inference.segmenter import segment
     from ssvos.labels import read_labels
@@ -115,9 +116,15 @@ def _masks(method: str, config: Config, video, root: Path, scribbles: dict[int, 
     yield from baselines.empty(scribbles[start], start)
     if method == "copied":
         yield from baselines.copy_first(read_labels(root / video.frames[start].mask_path), count - start)
-    else:
-        later = (frame for k, frame in enumerate(frames) if k >= start)
+        return
+    later = (frame for k, frame in enumerate(frames) if k >= start)
+    if method == "grabcut_flow":
         yield from baselines.grabcut_flow(later, scribbles[start])
+    else:
+        torch.set_num_threads(1)
+        propagate = LabelPropagation()
+        for k, frame in enumerate(later, start):
+            yield propagate(frame, scribbles.get(k))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -17,12 +18,28 @@ from ssvos.metrics.object_scores import SequenceScores, present_absent_means
 from ssvos.metrics.sequence_folders import annotated_frames
 from ssvos.metrics.youtube_vos import read_meta
 
-# baselines without any training
+
+class Method(NamedTuple):
+    """A baseline without any training on video.
+
+    title: its name in tables
+    about: what it does
+    is_competitor: whether it segments well enough that a trained model below it is named as such
+    """
+
+    title: str
+    about: str
+    is_competitor: bool
+
+
 METHODS = {
-    "untrained": "this network with random weights",
-    "empty": "the empty mask",
-    "copied": "the first true mask copied to every frame",
-    "grabcut_flow": "GrabCut and optical flow from the same scribble",
+    "untrained": Method("untrained", "this network before training", False),
+    "empty": Method("empty", "the empty mask", False),
+    "copied": Method("copied", "the first true mask copied to every frame", False),
+    "grabcut_flow": Method("grabcut + flow", "GrabCut and optical flow from the same scribble", True),
+    "label_propagation": Method(
+        "label propagation", "label propagation with ImageNet features from the same scribble", True
+    ),
 }
 
 

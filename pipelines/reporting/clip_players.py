@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.evaluation_set import evaluation_videos, evenly, late_objects
+from pipelines.evaluation_set import METHODS, evaluation_videos, evenly, late_objects
 from pipelines.params import Layout
 from pipelines.reporting.score_table import ScoreTable
 from ssvos.config.variants import Params
@@ -79,7 +79,8 @@ def clip_players(params: Params, layout: Layout, tables: list[ScoreTable]) -> li
     roots, store = layout.roots(params.base), read_store(layout.scribbles)
     late = late_objects(params.base)
     folders = {name: layout.predictions(name) for name in reversed(list(params.variants))}
-    folders["grabcut + flow"] = Path("predictions") / layout.name / "baselines" / "grabcut_flow"
+    baselines = Path("predictions") / layout.name / "baselines"
+    folders |= {method.title: baselines / name for name, method in METHODS.items() if method.is_competitor}
     methods = {name: _Method(name, folder, {}) for name, folder in folders.items()}
     for row in (row for table in tables for row in table.rows if row.name in methods):
         methods[row.name].scores.update(row.videos)

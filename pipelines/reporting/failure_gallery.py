@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.evaluation_set import evaluation_videos, mask_folder
+from pipelines.evaluation_set import METHODS, evaluation_videos, mask_folder
 from pipelines.params import Layout
 from pipelines.reporting.chart_elements import Chart
 from pipelines.reporting.charts import time_charts
@@ -25,7 +25,6 @@ from ssvos.data.clip_sources import read_frame
 from ssvos.data.index import IndexedVideo
 from ssvos.labels import read_labels
 
-_GRABCUT_FLOW = "grabcut + flow"
 _MAX_PICTURES = 8  # of a group
 Means = dict[str, tuple[float, float] | None]  # by method: J and F in percent, None without any object
 
@@ -83,8 +82,10 @@ def failure_gallery(params: Params, layout: Layout) -> FailureGallery | None:
     """Build the gallery; None where no variant and no baseline has scores of single frames."""
     folders = {name: layout.predictions(name) for name in reversed(list(params.variants))}
     scores = {name: read_frames(layout.frame_scores(name)) for name in folders}
-    folders[_GRABCUT_FLOW] = Path("predictions") / layout.name / "baselines" / "grabcut_flow"
-    scores[_GRABCUT_FLOW] = read_frames(layout.baseline_frames, "grabcut_flow")
+    for name, method in METHODS.items():
+        if method.is_competitor:
+            folders[method.title] = Path("predictions") / layout.name / "baselines" / name
+            scores[method.title] = read_frames(layout.baseline_frames, name)
     scores = {name: own for name, own in scores.items() if own}
     if not scores:
         return None

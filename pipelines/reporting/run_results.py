@@ -95,9 +95,9 @@ def run_results(
             RunResult(evaluated, name, variant, _VARIANT_SUPERVISION, tuple(scores) if is_complete else (), missing)
         )
     baselines = read_json(layout.baselines) if layout.baselines.is_file() else {}
-    for method in METHODS:
+    for method, about in METHODS.items():
         scores = _scores(layout.baselines, baselines.get(method, {}), evaluated.source, measures)
-        name = f"without training: {method.replace('_', ' + ')}"
+        name = f"without training: {about.title}"
         supervision = _OTHER_SUPERVISION.get(method, _BASELINE_SUPERVISION)
         results.append(RunResult(evaluated, name, "", supervision, (scores,) if scores else (), NOT_RUN))
     return results

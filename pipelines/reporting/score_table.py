@@ -14,8 +14,13 @@ _SCORES = {
     "youtube-vos": ("G", "J_seen", "J_unseen", "F_seen", "F_unseen"),
 }
 _VISIBILITY = {"present_JF": "visible", "absent_empty_share": "absent, left empty"}
-_BASELINE_NAMES = {"untrained": "the untrained network", "empty": "empty masks", "copied": "the first true mask copied"}
-_GRABCUT_FLOW = "grabcut + flow"
+_BASELINE_NAMES = {
+    "untrained": "the untrained network",
+    "empty": "empty masks",
+    "copied": "the first true mask copied",
+    "grabcut + flow": "GrabCut + optical flow",
+}
+_COMPETITORS = {method.title for method in METHODS.values() if method.is_competitor}
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,8 @@ def score_tables(params: Params, layout: Layout) -> list[ScoreTable]:
     """One table for each source that has evaluation videos."""
     results = [_variant_result(params, layout, name) for name in reversed(list(params.variants))]
     baselines = json.loads(layout.baselines.read_text()) if layout.baselines.is_file() else {}
-    for name, about in METHODS.items():
-        results.append(_Result(name.replace("_", " + "), about, False, baselines.get(name), {}))
+    for name, method in METHODS.items():
+        results.append(_Result(method.title, method.about, False, baselines.get(name), {}))
     sources = [source.name for source in params.base.data.sources if source.val]
     chosen_by_loss = [name for name in params.variants if _read_result(layout, name).get("chosen_by", "J") != "J"]
     return [
@@ -172,13 +177,14 @@ def _missing(results: list[_Result], source: str, is_scored: bool) -> list[str]:
 
 
 def _below(rows: list[ScoreRow]) -> list[str]:
-    """A note on each variant that scores below GrabCut + flow."""
-    grabcut_flow = next((row.main for row in rows if row.name == _GRABCUT_FLOW), None)
-    return [
-        f"{row.name} is below GrabCut + optical flow, which needs no training."
-        for row in rows
-        if row.is_trained and row.main is not None and grabcut_flow is not None and row.main < grabcut_flow
-    ]
+    """A note on each variant that scores below a baseline that segments without training."""
+    scores = {row.name: row.main for row in rows if row.name in _COMPETITORS and row.main is not None}
+    notes = []
+    for row in rows:
+        better = [_BASELINE_NAMES.get(name, name) for name, score in scores.items() if (row.main or 0.0) < score]
+        if row.is_trained and row.main is not None and better:
+            notes.append(f"{row.name} is below {_enumeration(better)}, without any training on video.")
+    return notes
 
 
 def _headline(rows: list[ScoreRow], main_column: str) -> str:
@@ -192,8 +198,7 @@ def _headline(rows: list[ScoreRow], main_column: str) -> str:
     for row in rows:
         if not row.is_trained and row.main is not None:
             side = "above" if score > row.main else "below" if score < row.main else "level with"
-            name = _BASELINE_NAMES.get(row.name, "GrabCut + optical flow, which needs no training")
-            sides[side].append(f"{name} ({row.main:.1f})")
+            sides[side].append(f"{_BASELINE_NAMES.get(row.name, row.name)} ({row.main:.1f})")
     parts = [f"{side} {_enumeration(names)}" for side, names in sides.items() if names]
     also = f" ({', '.join(others)})" if others else ""
     start = f"{main.name} reaches {main_column.replace('-Mean', '')} {score:.1f} percent{also}"

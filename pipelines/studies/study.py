@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
+from pipelines.evaluation_set import METHODS
 from pipelines.params import Layout
 from pipelines.reporting.chart_elements import linear_axis
 from ssvos.config import Config, FrozenConfig, parse, read_yaml
@@ -107,6 +108,14 @@ def read_baselines(layout: Layout) -> dict[str, dict[str, float]]:
     """Read the scores of the baselines without training, percent, by the keys of SCORES."""
     baselines = _read(layout.baselines)
     return {name: percent_scores(scores, layout.baselines) for name, scores in baselines.items()}
+
+
+def best_baseline(baselines: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
+    """Title and J&F of the best baseline that segments without training."""
+    titles = {name: method.title for name, method in METHODS.items() if method.is_competitor}
+    best = max((name for name in baselines if name in titles), key=lambda name: baselines[name]["JF"])
+    title = "GrabCut + flow" if best == "grabcut_flow" else titles[best]
+    return title, baselines[best]["JF"]
 
 
 def percent_scores(scores: Mapping[str, dict], path: Path) -> dict[str, float]:

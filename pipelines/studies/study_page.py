@@ -119,7 +119,7 @@ def _text(value: object, number_format: str) -> str:
 def baseline_page_table(baselines: Mapping[str, Mapping[str, float]]) -> PageTable:
     """The baselines without training, to compare every row with."""
     rows = [
-        (f"{name.replace('_', ' + ')}: {METHODS[name]}", *(f"{scores[key]:.1f}" for key in ("JF", "J", "F")))
+        (f"{METHODS[name].title}: {METHODS[name].about}", *(f"{scores[key]:.1f}" for key in ("JF", "J", "F")))
         for name, scores in baselines.items()
     ]
     return PageTable(("baseline without training", "J&F", "J", "F"), rows)

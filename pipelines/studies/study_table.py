@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipelines.studies.study import SCORES, Run, Runs, Study, mean_and_sd, scores_by_seed_and_video
 from ssvos.config.variants import seeded_name
 from ssvos.metrics.comparison import mean_and_interval
-from ssvos.metrics.families import FamilyVerdict, below_grabcut_flow, compare_to_baseline, order_verdict
+from ssvos.metrics.families import FamilyVerdict, below_baseline, compare_to_baseline, order_verdict
 from ssvos.metrics.tables import PaperTable
 
 TableRow = dict[str, object]  # by column
@@ -37,17 +37,17 @@ def study_table(
     paper: PaperTable,
     study: Study,
     runs: Runs,
-    grabcut_flow: float,
+    untrained: tuple[str, float],
     baseline: str,
     main: str,
     about: Mapping[str, TableRow],
     not_run: Mapping[str, str],
 ) -> StudyTable:
-    """Build the table. No row has a verdict unless the main row scores above GrabCut + flow.
+    """Build the table. No row has a verdict unless the main row scores above the best baseline without training.
 
-    grabcut_flow: J&F of this baseline, percent
+    untrained:    that baseline and its J&F, percent
     baseline:     the row that all others are compared with
-    main:         the row compared with GrabCut + flow
+    main:         the row compared with that baseline
     about:        by row, the columns that describe it
     not_run:      by row, why it did not run, in addition to study.yaml
     """
@@ -55,7 +55,7 @@ def study_table(
     reason = ""
     if main in runs:
         JF_mean, _ = mean_and_sd([run.scores["JF"] for run in runs[main].values()])
-        reason = below_grabcut_flow(JF_mean, main, grabcut_flow)
+        reason = below_baseline(JF_mean, main, *untrained)
     family = compare_to_baseline(baseline, scores, published) if baseline in runs else {}
     rows = []
     for name in paper.rows:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import no_arguments, run_stage
-from pipelines.studies.study import STUDY, curve_panels, read_baselines, read_runs, read_study
+from pipelines.studies.study import STUDY, best_baseline, curve_panels, read_baselines, read_runs, read_study
 from pipelines.studies.study_page import (
     Page,
     about_runs,
@@ -57,7 +57,7 @@ def write_table(params: Params, layout: Layout) -> StudyTable:
     baselines = read_baselines(layout)
     about = {row: row_description(paper, row, params.base) for row in paper.rows}
     table = study_table(
-        paper, study, runs, baselines["grabcut_flow"]["JF"], BASE, BASE, about, _reasons(study, layout, list(configs))
+        paper, study, runs, best_baseline(baselines), BASE, BASE, about, _reasons(study, layout, list(configs))
     )
     write_text(CURVES, render("curves.svg.j2", curve_panels(runs, paper, BASE)))
     page = Page(

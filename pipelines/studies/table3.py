@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.params import Layout, read_params, write_json
 from pipelines.stage import no_arguments, run_stage
-from pipelines.studies.study import STUDY, curve_panels, read_baselines, read_runs, read_study
+from pipelines.studies.study import STUDY, best_baseline, curve_panels, read_baselines, read_runs, read_study
 from pipelines.studies.study_page import (
     Page,
     about_runs,
@@ -52,7 +52,7 @@ def write_table(params: Params, layout: Layout) -> StudyTable:
     study = read_study(STUDY, paper)
     runs, baselines = read_runs(study, params.variant, layout, layout.results), read_baselines(layout)
     ideas = {row: {"ideas": " + ".join(one.ideas)} for row, one in paper.rows.items()}
-    table = study_table(paper, study, runs, baselines["grabcut_flow"]["JF"], BASELINE, MAIN, ideas, not_run={})
+    table = study_table(paper, study, runs, best_baseline(baselines), BASELINE, MAIN, ideas, not_run={})
     write_text(CURVES, render("curves.svg.j2", curve_panels(runs, paper, BASELINE)))
     page = Page(
         "Table III of the paper, and ours",

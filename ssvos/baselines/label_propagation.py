@@ -135,14 +135,19 @@ class LabelPropagation:
         """
         height, width = (8 * cells for cells in keys.shape[-2:])
         strokes = torch.from_numpy(binary_scribbles(resize_scribble(scribble, height, width), new)).to(self.device)
-        outside = outside_strokes(strokes, 8)
-        ridge = fit_ridge(keys.expand(len(new), -1, -1, -1), cell_shares(strokes, 8), outside)
-        scores = ridge_scores(ridge, keys.expand(len(new), -1, -1, -1))[:, 0]
-        odds = torch.where(outside, -_CERTAIN, RIDGE_LOG_ODDS * scores)
-        known = labels[0].clamp(min=_SMALLEST).log() if labels is not None else odds.new_zeros(1, *odds.shape[-2:])
+        shares, outside = cell_shares(strokes, 8), outside_strokes(strokes, 8)
+        if labels is not None:  # what belongs to known objects is background of the new ones
+            known_objects = (labels[:, :1] < 0.5) & (shares.sum(dim=1, keepdim=True) == 0)
+            shares[:, :1] = torch.where(known_objects, 1.0, shares[:, :1])
+        ridge = fit_ridge(keys.expand(len(new), -1, -1, -1), shares, outside)
+        scores = ridge_scores(ridge, keys.expand(len(new), -1, -1, -1))
+        odds = torch.where(outside, -_CERTAIN, RIDGE_LOG_ODDS * scores[:, 0])
+        known = labels[0] if labels is not None else torch.ones_like(odds[:1])
         self._ids += new
-        probs = _refine(image, torch.cat([known, odds])[None], CRF_WEIGHT["first"])
-        return adaptive_avg_pool2d(_hold_strokes(probs, scribble, self._ids), keys.shape[-2:])
+        # a new object with odds of 1 to 1 takes half of a cell from the known classes
+        logs = torch.cat([known.clamp(min=_SMALLEST).log(), odds])
+        probs = _refine(image, logs[None], CRF_WEIGHT["first"])
+        return adaptive_avg_pool2d(_hold_strokes(probs, scribble, self._ids), (height // 8, width // 8))
 
     def _store(self, keys: Tensor, labels: Tensor) -> None:
         sharp = labels.clamp(min=_SMALLEST) ** SHARPENING
@@ -155,7 +160,8 @@ class LabelPropagation:
 def _load_backbone() -> Backbone:
     backbone = create_backbone(BACKBONE).eval()
     load_published(backbone, BACKBONE)
-    return backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate it
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate it
+    return backbone
 
 
 def _scaled(size: torch.Size, area: int, largest: float, multiple: int = 1) -> list[int]:

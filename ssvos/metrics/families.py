@@ -59,18 +59,22 @@ def compare_to_baseline(
     )
 
 
-def below_grabcut_flow(score: float, main: str, grabcut_flow: float) -> str:
-    """Why a set of rows gets no verdict: its main row is not above GrabCut + flow, which needs no training; else ""."""
-    if score > grabcut_flow:
+def below_baseline(score: float, main: str, baseline: str, baseline_score: float) -> str:
+    """Why a set of rows gets no verdict: its main row is not above a baseline without training; else "".
+
+    score: of the main row, whose name is `main`
+    baseline: name of the baseline
+    """
+    if score > baseline_score:
         return ""
-    relation, sign = ("below", "<") if score < grabcut_flow else ("level with", "=")
-    return f"the {main} model is {relation} GrabCut + flow ({score:.2f} {sign} {grabcut_flow:.2f})"
+    relation, sign = ("below", "<") if score < baseline_score else ("level with", "=")
+    return f"the {main} model is {relation} {baseline} ({score:.2f} {sign} {baseline_score:.2f})"
 
 
 def order_verdict(rows: Mapping[str, Scores], published: Mapping[str, float], main: str, no_verdict: str) -> str:
     """Whether the rows that ran are in the published order, in one line. All pairs of rows are one family.
 
-    no_verdict: the reason of `below_grabcut_flow`, or "". If the full model is not above a baseline without training,
+    no_verdict: the reason of `below_baseline`, or "". If the full model is not above a baseline without training,
         the order of the rows says little about the method.
     """
     if main not in rows or len(rows) < 2:

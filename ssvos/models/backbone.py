@@ -31,6 +31,7 @@ class Backbone(nn.Module, ABC):
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]]
     channels: dict[str, int]
+    layer4: nn.Sequential  # absent if the backbone ends at layer3
 
     @abstractmethod
     def trunk(self, frames: Tensor) -> Trunk:

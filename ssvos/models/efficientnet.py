@@ -107,13 +107,9 @@ class EfficientNetLite(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def trunk(self, frames: Tensor) -> Trunk:
-        x = self._stem(frames)
-        layers = []
-        for first, last in ((0, 1), (2, 2), (3, 4)):
-            for group in self.groups[first : last + 1]:
-                x = group(x)
-            layers.append(x)
-        return Trunk(*layers, avg_pool2d(frames, 4))
+        s4 = self.groups[1](self.groups[0](self._stem(frames)))
+        s8 = self.groups[2](s4)
+        return Trunk(s4, s8, self.groups[4](self.groups[3](s8)), avg_pool2d(frames, 4))
 
     def classify(self, frames: Tensor) -> Tensor:
         """Class scores (N, num_classes) of normalised frames (N, 3, H, W)."""

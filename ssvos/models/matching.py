@@ -33,7 +33,7 @@ def cell_keys(trunk: Trunk) -> Tensor:
 
     Features of layer2 and layer3 are centred, scaled to a mean length of 1, and concatenated.
     """
-    shallow, deep = adaptive_avg_pool2d(trunk.s8, trunk.deep.shape[-2:]), trunk.deep
+    shallow, deep = adaptive_avg_pool2d(trunk.s8, (trunk.deep.shape[-2], trunk.deep.shape[-1])), trunk.deep
     parts = []
     for features in (shallow, deep):
         centred = features.float() - features.float().mean(dim=(2, 3), keepdim=True)
@@ -52,7 +52,7 @@ def match_everywhere(queries: Tensor, keys: Tensor, labels: Tensor, k: int) -> M
     flat_labels = rearrange(labels, "n c h w -> n (h w) c")
     affinities, matched = [], []
     size = max(1, _PAIRS_AT_ONCE // (len(points) * candidates.shape[1]))
-    for part in points.split(size, dim=1):
+    for part in torch.split(points, size, dim=1):
         best = (part @ candidates.mT).topk(min(k, candidates.shape[1]), dim=2)
         affinities.append(best.values)
         matched.append(_gather(flat_labels, best.indices))

@@ -98,7 +98,6 @@ class ResNet(Backbone):
     layer1: nn.Sequential
     layer2: nn.Sequential
     layer3: nn.Sequential
-    layer4: nn.Sequential  # absent if config.last is layer3
 
     def __init__(self, config: BackboneConfig, num_classes: int | None = None):
         super().__init__()

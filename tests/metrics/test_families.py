@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import t as student
 
-from ssvos.metrics.families import below_grabcut_flow, compare_to_baseline, order_verdict
+from ssvos.metrics.families import below_baseline, compare_to_baseline, order_verdict
 
 VIDEOS = {"bus": -3.0, "cow": 3.0}
 
@@ -45,8 +45,8 @@ def test_a_row_without_a_test_does_not_count_in_the_family():
         (45.6, ""),
     ],
 )
-def test_rows_get_no_verdict_if_the_main_row_is_not_above_grabcut_and_flow(score, words):
-    assert below_grabcut_flow(score, "full", 45.5) == words
+def test_rows_get_no_verdict_if_the_main_row_is_not_above_a_baseline_without_training(score, words):
+    assert below_baseline(score, "full", "GrabCut + flow", 45.5) == words
 
 
 ORDERS = [

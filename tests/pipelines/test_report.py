@@ -9,6 +9,7 @@ import pyarrow as pa
 from report_run import COLUMNS, LAYOUT, MARKUP_NAME, SCORES, make_params, render_page
 
 from pipelines import report
+from pipelines.evaluation_set import METHODS
 from pipelines.reporting.clip_players import chosen_videos
 from pipelines.reporting.score_table import score_tables, text_table
 from ssvos.config import SourceConfig
@@ -68,12 +69,13 @@ def test_text_table_has_the_numbers_of_the_page(report_params):
 
 def test_headline_compares_the_main_variant_with_all_others(report_params):
     sentence = (
-        "ours reaches J&F 40.4 percent (pce 36.3): above the untrained network (5.1), empty masks (1.7) and the first "
-        "true mask copied (29.3), but below GrabCut + optical flow, which needs no training (61.7)."
+        "ours reaches J&F 40.4 percent (pce 36.3): above the untrained network (5.1), empty masks (1.7), the first "
+        "true mask copied (29.3) and label propagation (38.7), but below GrabCut + optical flow (61.7)."
     )
     page = render_page(report_params)
     assert sentence in page.text
-    assert "ours is below GrabCut + optical flow, which needs no training." in page.text
+    assert "ours is below GrabCut + optical flow, without any training on video." in page.text
+    assert "pce is below GrabCut + optical flow and label propagation, without any" in page.text
 
 
 def test_headline_of_the_best_method_has_no_below(report_params):
@@ -103,7 +105,7 @@ def test_evaluation_videos_without_masks_are_not_scored(report_params):
     ]
     column = index.schema.get_field_index("mask_path")
     write_index(index.set_column(column, "mask_path", pa.array(mask_paths, pa.string())), LAYOUT.index)
-    LAYOUT.baselines.write_text(json.dumps({name: {} for name in ("untrained", "empty", "copied", "grabcut_flow")}))
+    LAYOUT.baselines.write_text(json.dumps({name: {} for name in METHODS}))
     for name in ("ours", "pce"):
         LAYOUT.results(name).write_text(json.dumps({"chosen_by": "loss", "scores": {}}))
         LAYOUT.objects(name).write_text("source,object\n")
@@ -122,8 +124,8 @@ def test_missing_mask_is_labelled_in_its_frame(report_params):
 
 def test_every_image_has_its_own_alternative_text(report_params):
     images = render_page(report_params).all("img")
-    # three videos: a scribble on the first frame; masks of two variants, GrabCut + flow and the truth on four frames
-    assert len(images) == 3 * (1 + 4 * 4)
+    # three videos: a scribble on the first frame; masks of two variants, two baselines and the truth on four frames
+    assert len(images) == 3 * (1 + 5 * 4)
     assert len({image["alt"] for image in images}) == len(images)
     assert {"val-002, frame 00003: truth", f"{MARKUP_NAME}, frame 00000: scribble"} <= {i["alt"] for i in images}
 
@@ -191,7 +193,7 @@ def test_summary_option_writes_nothing_and_prints_the_page_path_last(report_para
     report.main()
     output = capsys.readouterr().out
     assert output.splitlines()[-1] == str(Path("reports/index.html").absolute())
-    assert "grabcut + flow       61.7" in output
+    assert "grabcut + flow          61.7" in output
     assert not Path("reports").exists()
 
 

@@ -231,7 +231,7 @@ def test_larger_budget_runs_only_the_missing_rows(project):
     lines = {line.split("|")[1].strip(): line for line in table}
     score = json.loads((folder / "runs/table2/lr1_1e-3-seed4/evaluation/val.json").read_text())["scores"]["embedded"]
     assert f"| {100 * score['global']['J&F-Mean']:.1f} (one seed) |" in lines["lr1_1e-3"]
-    assert "not run (two are enough here)" in lines["beta_0.12"] and "GrabCut" in lines["lr1_1e-3"]
+    assert "not run (two are enough here)" in lines["beta_0.12"] and "label propagation" in lines["lr1_1e-3"]
     untracked = run(["git", "status", "--short", "--untracked-files=all"], folder).stdout
     assert "history.csv" in untracked and not re.search(r"checkpoint\.pt|/data/|/predictions/|\.db", untracked)
     require_runs(project / "studies" / "mlflow.db")

@@ -10,6 +10,7 @@ import pyarrow as pa
 from conftest import untracked
 
 from pipelines import report
+from pipelines.evaluation_set import METHODS
 from pipelines.params import Layout
 from ssvos.config import Config, ScribbleConfig
 from ssvos.config.variants import Params, params_from
@@ -30,6 +31,7 @@ SCORES = {
     "empty": (0.0168, 0.0168, 0.0168, -0.0588, 0.0168, 0.0168, -0.0588, 0.0, 1.0),
     "copied": (0.2934, 0.3733, 0.3235, 0.4722, 0.2136, 0.0840, 0.2757, 0.2978, 0.0),
     "grabcut + flow": (0.6172, 0.6389, 0.6975, 0.2744, 0.5956, 0.6849, 0.2404, 0.6284, 0.0),
+    "label propagation": (0.3866, 0.4012, 0.4109, 0.1203, 0.3720, 0.3517, 0.1008, 0.3901, 0.0),
 }
 # (J, F) of each object of each evaluation video, as fractions
 OBJECTS = {MARKUP_NAME: [(0.9, 0.7)], "val-001": [(0.1, 0.3), (0.3, 0.1)], "val-002": [(0.5, 0.5)]}
@@ -112,12 +114,11 @@ def write_run(config: Config, true_masks: Path) -> None:
     videos = {sequence: [f"{k:05d}" for k in range(4)] for sequence in OBJECTS}
     for name in ("pce", "ours"):
         write_variant(name, videos, true_masks)
-    write_shifted_masks(videos, true_masks, Path("predictions/tiny/baselines/grabcut_flow"))
-    keys = {"grabcut + flow": "grabcut_flow"}
+    for name in ("grabcut_flow", "label_propagation"):
+        write_shifted_masks(videos, true_masks, Path("predictions/tiny/baselines") / name)
+    keys = {method.title: key for key, method in METHODS.items()}
     sequences = {sequence: {"J": 0.25, "F": 0.75} for sequence in OBJECTS}
-    baselines = {
-        keys.get(name, name): {"own": source_scores(name) | {"sequences": sequences}} for name in list(SCORES)[2:]
-    }
+    baselines = {keys[name]: {"own": source_scores(name) | {"sequences": sequences}} for name in list(SCORES)[2:]}
     LAYOUT.baselines.write_text(json.dumps(baselines))
 
 

@@ -15,7 +15,7 @@ from ssvos.config.variants import Params, params_from
 from ssvos.data.index import INDEX_SCHEMA, write_index
 
 LAYOUT = Layout("set")
-BASELINES = ("untrained", "empty", "copied", "grabcut_flow")
+BASELINES = ("untrained", "empty", "copied", "grabcut_flow", "label_propagation")
 
 
 def make_params(*sources: dict) -> Params:
@@ -130,7 +130,7 @@ def require_published(tables: dict[str, list[list[str]]]) -> None:
         rows = [row for row in tables[name][1:] if is_published(row[0])]
         for expected, row in zip(printed.strip().splitlines(), rows, strict=True):
             assert row[-5:] == expected.split()[-5:] and row[0].startswith(expected.split()[0])
-        assert len(tables[name]) == 1 + len(rows) + 2 + 4
+        assert len(tables[name]) == 1 + len(rows) + 2 + len(BASELINES)
         names = [row[0].split(",")[0] for row in tables[name]]
         assert names[names.index("Ours (the paper)") + 1] == "this run: ours"
     for name, printed in (("table6", TABLE_VI), ("table7", TABLE_VII)):
