@@ -2,7 +2,7 @@
 
 from ssvos.config.base import Count, Fraction, FrozenConfig, Model, Name, Positive
 from ssvos.config.data import DataConfig, RichConfig, SourceConfig, SyntheticConfig
-from ssvos.config.loss import LossConfig, ProximalConfig
+from ssvos.config.loss import LossConfig, ProximalConfig, TeacherConfig
 from ssvos.config.model import AppearanceConfig, AttentionConfig, BackboneConfig, MemoryConfig, ModelConfig
 from ssvos.config.predict import (
     ColorModelConfig,
@@ -47,6 +47,7 @@ __all__ = [
     "SourceConfig",
     "StageConfig",
     "SyntheticConfig",
+    "TeacherConfig",
     "TestTimeTrainingConfig",
     "TrainConfig",
     "TuneConfig",

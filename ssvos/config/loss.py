@@ -32,6 +32,22 @@ class ProximalConfig(FrozenConfig):
     filter: Literal["lattice", "exact"] = "lattice"
 
 
+class TeacherConfig(FrozenConfig):
+    """Cross-entropy to the confident masks of a teacher (ssvos.losses.teacher).
+
+    The teacher is the running average of the network, and segments every frame from that frame's own strokes. Its masks
+    pass through the CRF of the proximal loss, with that loss's parameters.
+
+    weight: weight of the loss; 0: off
+    confident: smallest probability of a class at which the teacher's pixel is a target
+    outside: whether pixels outside the rectangle around all strokes of a frame are background
+    """
+
+    weight: Annotated[float, Field(ge=0.0)] = 0.0
+    confident: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.8
+    outside: bool = True
+
+
 class LossConfig(FrozenConfig):
     """The joint loss (19): partial cross-entropy (11) plus a dense-CRF regularizer (12)-(18).
 
@@ -49,6 +65,7 @@ class LossConfig(FrozenConfig):
     balance: average of (11): `pixel` over all labelled pixels, `class` over background and foreground strokes
         separately
     proximal: parameters of the proximal loss
+    teacher: parameters of the teacher
     """
 
     regularizer: Literal["none", "dense_crf", "scribble_supervised"] = "scribble_supervised"
@@ -63,6 +80,7 @@ class LossConfig(FrozenConfig):
     filter: Literal["lattice", "exact"] = "lattice"
     balance: Literal["pixel", "class"] = "class"
     proximal: ProximalConfig = ProximalConfig()
+    teacher: TeacherConfig = TeacherConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "LossConfig":

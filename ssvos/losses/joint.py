@@ -17,6 +17,7 @@ class JointLoss(NamedTuple):
     """The terms, all scalars, and their weighted sum.
 
     total = partial_cross_entropy + auxiliary weight * auxiliary + lambda * regularizer + proximal weight * proximal
+        + teacher weight * teacher
     """
 
     total: Tensor
@@ -24,6 +25,7 @@ class JointLoss(NamedTuple):
     auxiliary: Tensor
     regularizer: Tensor
     proximal: Tensor
+    teacher: Tensor
 
 
 def has_regularizer(config: LossConfig) -> bool:
@@ -38,6 +40,7 @@ def joint_loss(
     config: LossConfig,
     auxiliary_weight: float,
     regularized: Tensor | None = None,
+    taught: Tensor | None = None,
 ) -> JointLoss:
     """Loss of a batch of clips.
 
@@ -45,11 +48,12 @@ def joint_loss(
     target: (B, T, H, W) of 0, 1, 255
     auxiliary_weight: weight of the partial cross-entropy of the coarse mask; 0: not computed
     regularized: frame indices (B, R) on which the regularizer and the proximal loss are computed; None: all frames
+    taught: the teacher's labels, (B, T, H, W) of 0, 1, 255; None without a teacher
     """
     height, width = target.shape[-2:]
     logits, labels = prediction.logits.flatten(0, 1).float(), target.flatten(0, 1)
     pce = partial_cross_entropy(logits, labels, config.balance)
-    auxiliary = energy = proximal = pce.new_zeros(())
+    auxiliary = energy = proximal = teacher = pce.new_zeros(())
     if auxiliary_weight > 0:
         coarse = upsample_coarse(prediction.coarse_logits.flatten(0, 1).float(), height, width)
         auxiliary = partial_cross_entropy(coarse, labels, config.balance)
@@ -61,8 +65,11 @@ def joint_loss(
         proximal = proximal_loss(
             chosen_logits, _select(frames, regularized), _select(target, regularized), config.proximal
         )
+    if taught is not None:
+        teacher = partial_cross_entropy(logits, taught.flatten(0, 1), "pixel")
     total = pce + auxiliary_weight * auxiliary + config.weight * energy + config.proximal.weight * proximal
-    return JointLoss(total, pce, auxiliary, energy, proximal)
+    total = total + config.teacher.weight * teacher
+    return JointLoss(total, pce, auxiliary, energy, proximal, teacher)
 
 
 def _select(clips: Tensor, indices: Tensor | None) -> Tensor:

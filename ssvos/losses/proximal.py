@@ -28,17 +28,29 @@ def proximal_loss(logits: Tensor, frames: Tensor, target: Tensor, config: Proxim
     target: (B, H, W) of 0, 1, 255
     returns: a scalar
     """
-    size = [max(1, round(side * config.scale)) for side in frames.shape[-2:]]
-    small = interpolate(logits, size=size, mode="bilinear", align_corners=False, antialias=True)
-    log_probs = small.log_softmax(dim=1).flatten(2)
-    bias = small.new_tensor([0.0, config.bias])[:, None]
-    with torch.no_grad():
-        frames = interpolate(frames, size=size, mode="area").to(logits.dtype)
-        features = crf_features(frames, config.sigma_xy * size[0], config.sigma_rgb)
-        unary = _with_strokes((log_probs - bias).log_softmax(dim=1), target, size)
-        kernel = LatticeFilter(features) if config.filter == "lattice" else ExactFilter(features, store_matrix=True)
-        mask = mean_field(unary, kernel, config.pull, config.iterations)
-    return -(mask * log_probs).sum(dim=1).mean()
+    log_probs = _shrink(logits, config).log_softmax(dim=1)
+    return -(refined_mask(logits, frames, target, config) * log_probs).sum(dim=1).mean()
+
+
+@torch.no_grad()
+def refined_mask(logits: Tensor, frames: Tensor, target: Tensor, config: ProximalConfig) -> Tensor:
+    """The mask of lower energy, with the strokes held: probabilities (B, 2, h, w), smaller by `config.scale`.
+
+    Arguments as in `proximal_loss`.
+    """
+    small = _shrink(logits, config)
+    size = [small.shape[-2], small.shape[-1]]
+    bias = small.new_tensor([0.0, config.bias])[:, None, None]
+    frames = interpolate(frames, size=size, mode="area").to(logits.dtype)
+    features = crf_features(frames, config.sigma_xy * size[0], config.sigma_rgb)
+    unary = _with_strokes((small - bias).log_softmax(dim=1).flatten(2), target, size)
+    kernel = LatticeFilter(features) if config.filter == "lattice" else ExactFilter(features, store_matrix=True)
+    return mean_field(unary, kernel, config.pull, config.iterations).view_as(small)
+
+
+def _shrink(logits: Tensor, config: ProximalConfig) -> Tensor:
+    size = [max(1, round(side * config.scale)) for side in logits.shape[-2:]]
+    return interpolate(logits, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _with_strokes(log_probs: Tensor, target: Tensor, size: list[int]) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssvos.config import Config
 from ssvos.losses.joint import has_regularizer, joint_loss
+from ssvos.losses.teacher import teacher_targets
 from ssvos.models.network import Network
 from ssvos.planning.dummy_data import FRAMES, dummy_frames, dummy_scribble
 
@@ -65,11 +66,12 @@ class MeasuredStep:
     def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         frames, scribble = batch
         target = scribble[:, None].expand(-1, FRAMES, -1, -1)
-        regularized = torch.arange(self.regularized, device=self.device)[None]
+        regularized, loss = torch.arange(self.regularized, device=self.device)[None], self.config.loss
         stage = self.config.train.stage1
         with torch.autocast(frames.device.type, getattr(torch, stage.precision), enabled=stage.precision != "float32"):
+            taught = teacher_targets(self.network, frames, target, loss) if loss.teacher.weight else None
             prediction = self.network(frames, scribble)
-        return joint_loss(prediction, frames, target, self.config.loss, stage.auxiliary_weight, regularized).total
+        return joint_loss(prediction, frames, target, loss, stage.auxiliary_weight, regularized, taught).total
 
     def _saved_bytes(self, batch: tuple[Tensor, Tensor]) -> float:
         """Bytes that the forward pass saves for the backward pass, each storage once, and those of the loss that are in

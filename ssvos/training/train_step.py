@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ssvos.config import Config, LossConfig, StageConfig
 from ssvos.device import require_precision
 from ssvos.losses.joint import JointLoss, joint_loss
+from ssvos.losses.teacher import teacher_targets
 from ssvos.models.network import Network
 from ssvos.models.state import ClipPrediction
 from ssvos.training.distributed import mean_over_ranks, rank, world_size
@@ -54,7 +55,7 @@ class TrainStep:
         batch: this rank's part of the global batch, items of ClipDataset, stacked.
         learning_rate: of this step.
         ramp: factor of the weights of the regularizer and the proximal loss, in [0, 1].
-        returns: the loss terms of `batch`, (5,) float64 in the order of JointLoss. If the first one is NaN or infinite,
+        returns: the loss terms of `batch`, (6,) float64 in the order of JointLoss. If the first one is NaN or infinite,
             no step was taken. This happens if the loss of this rank is NaN or infinite, or (if batches may be skipped)
             that of any rank. It also happens if the gradient norm is NaN or infinite; the first term is then the norm.
         """
@@ -106,7 +107,14 @@ class TrainStep:
         for number, part in enumerate(parts, 1):
             on_device = {name: value.to(self.device, non_blocking=True) for name, value in part.items()}
             with self._gradient_sync(is_last=number == len(parts)):
-                losses = loss_terms(self._forward, on_device, loss, self.stage.auxiliary_weight, self.stage.precision)
+                losses = loss_terms(
+                    self._forward,
+                    on_device,
+                    loss,
+                    self.stage.auxiliary_weight,
+                    self.stage.precision,
+                    self.evaluated_network,
+                )
                 terms += torch.stack([term.detach() for term in losses]).double().cpu() / len(parts)
                 if self.config.train.max_skipped_batches:  # all ranks must skip the same batches
                     terms[0] += 0.0 * mean_over_ranks(terms[0])
@@ -151,18 +159,26 @@ def copy_weights(module: nn.Module) -> dict[str, Tensor]:
 
 
 def loss_terms(
-    forward: Forward, batch: dict[str, Tensor], loss: LossConfig, auxiliary_weight: float, precision: str = "float32"
+    forward: Forward,
+    batch: dict[str, Tensor],
+    loss: LossConfig,
+    auxiliary_weight: float,
+    precision: str = "float32",
+    teacher: Network | None = None,
 ) -> JointLoss:
     """The loss terms of a batch. The network runs in `precision`, the loss in float32.
 
     forward: the network.
     batch: items of ClipDataset, stacked: frames (B, T, 3, H, W) uint8, target (B, T, H, W), scribble (B, H, W) and
         regularized (B, R).
+    teacher: the network that segments every frame from its own strokes, for `loss.teacher`.
     """
-    frames = batch["frames"].float() / 255
+    frames, taught = batch["frames"].float() / 255, None
     with torch.autocast(frames.device.type, getattr(torch, precision), enabled=precision != "float32"):
+        if teacher is not None and loss.teacher.weight:
+            taught = teacher_targets(teacher, frames, batch["target"], loss)
         prediction = forward(frames, batch["scribble"])
-    return joint_loss(prediction, frames, batch["target"], loss, auxiliary_weight, batch["regularized"])
+    return joint_loss(prediction, frames, batch["target"], loss, auxiliary_weight, batch["regularized"], taught)
 
 
 def _groups(network: Network, weight_decay: float) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ssvos.config import LossConfig, ProximalConfig
+from ssvos.config import LossConfig, ProximalConfig, TeacherConfig
 from ssvos.losses.dense_crf import regularizer
 from ssvos.losses.joint import joint_loss
 from ssvos.losses.partial_cross_entropy import partial_cross_entropy
@@ -95,3 +95,16 @@ def test_a_batch_of_clips_is_the_mean_of_its_clips_in_every_term():
     ]
     for term, first, second in zip(whole, *each, strict=True):
         torch.testing.assert_close(term, (first + second) / 2)
+
+
+def test_the_teachers_labels_are_a_weighted_term_over_all_pixels():
+    prediction, frames, target = case()
+    taught = torch.randint(0, 2, target.shape, generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    taught[:, :, 15:] = 255
+    config = CONFIG.model_copy(update={"regularizer": "none", "teacher": TeacherConfig(weight=0.5)})
+    terms = joint_loss(prediction, frames, target, config, 0.0, taught=taught)
+    log_probs = prediction.logits.log_softmax(dim=2)[:, :, :, :15]
+    expected = -log_probs.gather(2, taught[:, :, None, :15].long()).mean()
+    torch.testing.assert_close(terms.teacher, expected)
+    torch.testing.assert_close(terms.total, terms.partial_cross_entropy + 0.5 * expected)
+    assert float(joint_loss(prediction, frames, target, config, 0.0).teacher) == 0

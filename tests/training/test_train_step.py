@@ -148,7 +148,7 @@ def test_the_ramp_scales_the_proximal_loss(tiny_data, ramp):
     loss = tiny_data.config.loss.model_copy(update={"regularizer": "none", "proximal": proximal})
     config, data = tiny_data.config.model_copy(update={"loss": loss}), tiny_data.load()
     train_step = TrainStep(first_network(config), config, config.train.stage1, torch.device("cpu"), print)
-    total, pce, auxiliary, _, proximal_loss = train_step._gradients(batch_of(data.fit, config, 2), ramp).tolist()
+    total, pce, auxiliary, _, proximal_loss, _ = train_step._gradients(batch_of(data.fit, config, 2), ramp).tolist()
     assert proximal_loss > 0 if ramp else proximal_loss == 0
     auxiliary *= config.train.stage1.auxiliary_weight
     assert total == pytest.approx(pce + auxiliary + 2.0 * ramp * proximal_loss, rel=1e-5)
