@@ -15,6 +15,8 @@ from ssvos.losses.proximal import refined_mask
 from ssvos.models.grid import outside_strokes
 from ssvos.models.network import Network
 
+_CERTAIN = 20.0  # log-odds of background
+
 
 @torch.no_grad()
 def teacher_targets(teacher: Network, frames: Tensor, target: Tensor, config: LossConfig) -> Tensor:
@@ -29,13 +31,17 @@ def teacher_targets(teacher: Network, frames: Tensor, target: Tensor, config: Lo
     images, strokes = frames.flatten(0, 1), target.flatten(0, 1)
     trunk = teacher.encode(images)
     logits, _, _ = teacher.step(trunk, teacher.begin(trunk, strokes))
-    mask = refined_mask(logits[..., :height, :width].float(), images, strokes, config.proximal)
+    logits = logits[..., :height, :width].float()
+    if config.teacher.outside:
+        outside = outside_strokes(strokes, 1)[:, None]
+        logits = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(outside, -_CERTAIN)], dim=1)
+    mask = refined_mask(logits, images, strokes, config.proximal)
     foreground = interpolate(mask[:, 1:], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
     labels = torch.full_like(strokes, UNLABELLED)
     labels[foreground >= config.teacher.confident] = 1
     labels[foreground <= 1 - config.teacher.confident] = 0
     if config.teacher.outside:
-        labels[outside_strokes(strokes, 1)] = 0
+        labels[outside[:, 0]] = 0
     has_object = (strokes == 1).flatten(1).any(dim=1)[:, None, None]
     labels = torch.where((strokes != UNLABELLED) | ~has_object, strokes, labels)
     return rearrange(labels, "(b t) h w -> b t h w", b=batch)

@@ -7,7 +7,7 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, relu
 from ssvos.models.appearance import NUM_COMPONENTS
 from ssvos.models.loop_conv import LoopConv
 
-_FIRST_EVIDENCE = (1.0, 2.0)  # of a score of 1 and of a label of 1: half the log-odds of the object
+_FIRST_EVIDENCE = (2.0, 2.0)  # of a score of 1 and of a label of 1: half the log-odds of the object
 
 
 class Fusion(nn.Module):

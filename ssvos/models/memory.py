@@ -18,6 +18,7 @@ from ssvos.models.kernel_ridge import KernelRidge, fit_ridge, ridge_scores
 from ssvos.models.matching import Matches, cell_keys, match_everywhere, match_window, read_labels
 
 NUM_READOUTS = 5
+_OUTSIDE_SCORE = -2.0  # of cells of the initial frame that are certainly background
 
 
 class StoredFrame(NamedTuple):
@@ -38,6 +39,7 @@ class MemoryState(NamedTuple):
 
     ridge: classifier of each object, fitted to the strokes
     strokes: of the initial frame, which keep their labels: (N, 2, h, w) shares of background and foreground
+    outside: cells of the initial frame outside the rectangle around all strokes, (N, 1, h, w) bool
     first: the initial frame; None before it is predicted
     recent: recent frames, newest first
     number: of the next frame, from 0
@@ -45,6 +47,7 @@ class MemoryState(NamedTuple):
 
     ridge: KernelRidge
     strokes: Tensor
+    outside: Tensor
     first: StoredFrame | None
     recent: tuple[StoredFrame, ...]
     number: int
@@ -65,8 +68,9 @@ class Memory:
         keys = select_images(cell_keys(trunk), image_idx)
         shares = cell_shares(scribble, stride).to(keys.dtype)
         with torch.autocast(keys.device.type, enabled=False):  # small differences of cosines decide
-            ridge = fit_ridge(keys, shares, outside_strokes(scribble, stride))
-        return MemoryState(ridge, shares, None, (), 0)
+            outside = outside_strokes(scribble, stride)
+            ridge = fit_ridge(keys, shares, outside)
+        return MemoryState(ridge, shares, outside[:, None], None, (), 0)
 
     @torch.no_grad()
     def read(self, keys: Tensor, state: MemoryState, image_idx: Tensor | None) -> Tensor:
@@ -83,7 +87,7 @@ class Memory:
         score = ridge_scores(state.ridge, select_images(keys, image_idx))
         empty = score.new_zeros(len(score), NUM_READOUTS - 1, height, width)
         if state.first is None:
-            return torch.cat([score, empty], dim=1)
+            return torch.cat([score.masked_fill(state.outside, _OUTSIDE_SCORE), empty], dim=1)
         first = [self._match(keys, state.first, image_idx, everywhere=True)]
         recent = [self._match(keys, frame, image_idx, everywhere=False) for frame in state.recent]
         planes = []

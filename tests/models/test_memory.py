@@ -45,7 +45,10 @@ def test_before_the_first_prediction_only_the_classifier_is_read():
     readouts = Memory(CONFIG).read(keys, run(Memory(CONFIG), 0), None)
     scribble = some_scribble()
     ridge = fit_ridge(keys, cell_shares(scribble, STRIDE), outside_strokes(scribble, STRIDE))
-    torch.testing.assert_close(readouts[:, :1], ridge_scores(ridge, keys))
+    outside = outside_strokes(scribble, STRIDE)
+    assert 0 < outside.sum() < outside.numel()
+    torch.testing.assert_close(readouts[:, 0][~outside], ridge_scores(ridge, keys)[:, 0][~outside])
+    assert (readouts[:, 0][outside] == -2.0).all()
     assert readouts.shape == (1, NUM_READOUTS, HEIGHT, WIDTH) and (readouts[:, 1:] == 0).all()
 
 

@@ -208,7 +208,7 @@ def test_the_memory_of_a_long_video_does_not_grow():
 
 
 def test_a_network_with_a_memory_starts_from_the_labels_that_it_reads():
-    """With all other logits off, the coarse mask is the classifier's score and twice the label, as log-odds."""
+    """With all other logits off, the coarse mask is four times the classifier's score and the label, as log-odds."""
     network = network_with_memory(backbone=at_stride(8))
     for classify in (network.fusion.classify, network.upsampling.classify):
         torch.nn.init.zeros_(classify.weight)
@@ -220,7 +220,7 @@ def test_a_network_with_a_memory_starts_from_the_labels_that_it_reads():
         readouts = network.memory.read(cell_keys(trunk), state.memory, None)
         fine, coarse, state = network.step(trunk, state)
         odds = coarse[:, 1] - coarse[:, 0]
-        torch.testing.assert_close(odds, 2 * readouts[:, 0] + 4 * readouts[:, 1])
+        torch.testing.assert_close(odds, 4 * readouts[:, 0] + 4 * readouts[:, 1])
         assert (fine[:, 1] - fine[:, 0]).sign().eq(1).any() and fine.shape[-2:] == (48, 64)
 
 
