@@ -1,12 +1,20 @@
 """`ssvos segment`: segment a video from a scribble on its first frame."""
 
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ssvos.progress import progress_bar
+
+
+class Method(StrEnum):
+    """What makes the masks."""
+
+    NETWORK = "network"
+    LABEL_PROPAGATION = "label-propagation"
 
 
 def segment(
@@ -17,6 +25,12 @@ def segment(
         Path | None,
         typer.Option(help="A checkpoint.pt of this project; default: the bundled checkpoint (docs/model-card.md)."),
     ] = None,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="network: a checkpoint; label-propagation: ImageNet features without training on video, no checkpoint."
+        ),
+    ] = Method.NETWORK,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write overlay.mp4 (H.264).")] = False,
     foreground_bias: Annotated[
@@ -46,6 +60,8 @@ def segment(
     from ssvos.inference.segment_video import segment_video
     from ssvos.models.checkpoint import BUNDLED
 
+    if method is Method.LABEL_PROPAGATION and checkpoint:
+        raise ValueError(f"--checkpoint {checkpoint}: label propagation uses no checkpoint; leave out one of them")
     for option, number in {"--foreground-bias": foreground_bias, "--colours": colours, "--flow": flow}.items():
         if not math.isfinite(number):
             raise ValueError(f"{option} {number}: is not finite; give a finite number, for example 0.5")
@@ -56,7 +72,6 @@ def segment(
         flow=FlowConfig(weight=flow),
         test_time_training=TestTimeTrainingConfig(steps=online),
     )
-    count = segment_video(
-        source, scribble, checkpoint or BUNDLED, out, device, overlay, full_size, settings, progress_bar
-    )
+    used = None if method is Method.LABEL_PROPAGATION else checkpoint or BUNDLED
+    count = segment_video(source, scribble, used, out, device, overlay, full_size, settings, progress_bar)
     typer.echo(f"{count} masks in {out}")

@@ -1,12 +1,14 @@
 """`ssvos segment`: from frames or a video file, a scribble and a checkpoint to one palette PNG per frame."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from ssvos.baselines.label_propagation import LabelPropagation
 from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, PredictConfig
 from ssvos.data.clip_sources import read_frame
 from ssvos.data.preparation import Tracked
@@ -57,7 +59,7 @@ class _VideoFrames:
 def segment_video(
     source: Path,
     scribble: Path,
-    checkpoint: Path,
+    checkpoint: Path | None,
     out: Path,
     device: str,
     with_overlay: bool,
@@ -71,34 +73,45 @@ def segment_video(
 
     source: a folder of frames or a video file.
     scribble: a palette PNG of the first frame, or a DAVIS-interactive JSON file.
-    checkpoint: a checkpoint of this project.
+    checkpoint: a checkpoint of this project; None: label propagation without a trained network.
     out: the folder of the masks.
     device: `auto`, `cpu` or a CUDA device.
     with_overlay: whether to write overlay.mp4 as well.
-    full_size: whether the network takes the frames at their own size, not at about the size of its training.
+    full_size: whether a network takes the frames at their own size, not at about the size of its training.
     config: what is applied besides the network.
     tracked: shows progress.
     Raises FileNotFoundError or ValueError for input that cannot be read, OSError for output that cannot be written.
     """
-    network, info = load_checkpoint(checkpoint)
-    network.to(choose_device(device))
+    chosen_device = choose_device(device)
+    network, info = load_checkpoint(checkpoint) if checkpoint else (None, None)
     video = _open_video(source, tracked)
     first, labels = _read_strokes(scribble, video)
     if not object_ids(labels):
         raise ValueError(f"{scribble}: no object stroke (1..254); draw at least one on each object to segment")
     names = video.names[first:]
     outputs = [out / f"{name}.png" for name in names] + ([out / "overlay.mp4"] if with_overlay else [])
-    _require_outputs(out, outputs, [source, scribble, checkpoint, *(video.paths or ())])
-    size = None if full_size else _inner_size(info.size, video.size)
+    _require_outputs(out, outputs, [source, scribble, *([checkpoint] if checkpoint else []), *(video.paths or ())])
     frames = _LastFrame(video.read(source, first))
+    if network is None or info is None:
+        masks = _propagate(frames, labels, chosen_device)
+    else:
+        size = None if full_size else _inner_size(info.size, video.size)
+        masks = segment(network.to(chosen_device), frames, {0: labels}, size, config, info.loss)
     overlay_video = VideoWriter(out / "overlay.mp4", video.rate) if with_overlay else nullcontext()
     with tracked("segmenting", len(names)) as advance, overlay_video as writer:
-        for name, mask in zip(names, segment(network, frames, {0: labels}, size, config, info.loss), strict=True):
+        for name, mask in zip(names, masks, strict=True):
             write_labels(out / f"{name}.png", mask)
             if writer:
                 writer.write(overlay(frames.last, mask))
             advance()
     return len(names)
+
+
+def _propagate(frames: Iterable[np.ndarray], scribble: np.ndarray, device: torch.device) -> Iterator[np.ndarray]:
+    """Masks of a video by label propagation from the scribble of its first frame."""
+    segmenter = LabelPropagation(device)
+    for number, frame in enumerate(frames):
+        yield segmenter(frame, None if number else scribble)
 
 
 def _require_outputs(out: Path, outputs: list[Path], inputs: list[Path]) -> None:

@@ -20,7 +20,6 @@ from ssvos.data.videos import read_list
 from ssvos.labels import read_labels, write_labels
 from ssvos.metrics.davis import evaluate_davis2016
 
-
 Masks = Iterator[np.ndarray]
 
 

@@ -125,6 +125,19 @@ def test_without_a_checkpoint_segment_uses_the_bundled_one(clip, tmp_path):
         assert ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.5
 
 
+def test_segment_without_a_network_propagates_labels(clip, tmp_path):
+    method = ("--method", "label-propagation")
+    done = call("segment", clip / "frames", "--scribble", clip / "scribble.png", "--out", tmp_path, *method)
+    assert done.returncode == 0, done.stderr
+    for t in range(4):
+        mask, truth = read_labels(tmp_path / f"{t:05d}.png"), np.zeros((50, 70), bool)
+        truth[10:30, 10 + 5 * t : 30 + 5 * t] = True
+        assert ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.5
+    refused = segment(clip, tmp_path / "out", *method)
+    assert refused.returncode == 1 and "label propagation uses no checkpoint; leave out one" in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_defaults_of_segment_are_those_of_DEFAULT_PREDICT():
     defaults = {name: one.default for name, one in inspect.signature(cli.segment).parameters.items()}
     expected = (
