@@ -41,10 +41,11 @@ def segment(
     ] = 5,
     colours: Annotated[
         float, typer.Option(min=0, help="Weight of the color model of the first frame; 0: off, 1: full.")
-    ] = 1.0,
+    ] = 0.0,
     flow: Annotated[
-        float, typer.Option(min=0, help="Weight of masks propagated by GrabCut and optical flow; 0: off, faster.")
-    ] = 4.0,
+        float,
+        typer.Option(min=0, help="Weight of masks propagated by GrabCut and optical flow, for example 4; 0: off."),
+    ] = 0.0,
     online: Annotated[
         int, typer.Option(min=0, help="Steps of test-time training on the scribble: slower, often better; 0: off.")
     ] = 0,
@@ -56,8 +57,8 @@ def segment(
 
     Example: ssvos segment frames/ --scribble scribble.png --out masks/ --overlay
     """
-    from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, PredictConfig, TestTimeTrainingConfig
-    from ssvos.inference.segment_video import segment_video
+    from ssvos.config import ColorModelConfig, FlowConfig, PredictConfig, TestTimeTrainingConfig
+    from ssvos.inference.segment_video import DEFAULT_PREDICT, segment_video
     from ssvos.models.checkpoint import BUNDLED
 
     if method is Method.LABEL_PROPAGATION and checkpoint:
@@ -67,7 +68,7 @@ def segment(
             raise ValueError(f"{option} {number}: is not finite; give a finite number, for example 0.5")
     settings = PredictConfig(
         foreground_bias=foreground_bias,
-        crf_refinement=CrfRefinementConfig(iterations=refine),
+        crf_refinement=DEFAULT_PREDICT.crf_refinement.model_copy(update={"iterations": refine}),
         color_model=ColorModelConfig(weight=colours),
         flow=FlowConfig(weight=flow),
         test_time_training=TestTimeTrainingConfig(steps=online),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ssvos.baselines.label_propagation import LabelPropagation
-from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, PredictConfig
+from ssvos.config import CrfRefinementConfig, PredictConfig
 from ssvos.data.clip_sources import read_frame
 from ssvos.data.preparation import Tracked
 from ssvos.data.validation import measure_image
@@ -26,12 +26,8 @@ from ssvos.visualization import overlay
 _STROKE_WIDTH = 5 / 480  # of the frame's height, as in III-E; the strokes of a JSON file have no width
 
 
-# the default of `ssvos segment` and of models logged to MLflow
-DEFAULT_PREDICT = PredictConfig(
-    crf_refinement=CrfRefinementConfig(iterations=5),
-    color_model=ColorModelConfig(weight=1.0),
-    flow=FlowConfig(weight=4.0),
-)
+# the default of `ssvos segment` and of models logged to MLflow, chosen for the bundled checkpoint (docs/model-card.md)
+DEFAULT_PREDICT = PredictConfig(crf_refinement=CrfRefinementConfig(iterations=5, weight=4.0))
 
 
 @dataclass(frozen=True)
