@@ -23,6 +23,7 @@ from ssvos.models.checkpoint import load_checkpoint
 from ssvos.scribbles.formats import read_davis_json, read_scribble
 from ssvos.visualization import overlay
 
+_LARGEST_ENLARGEMENT = 2.0
 _STROKE_WIDTH = 5 / 480  # of the frame's height, as in III-E; the strokes of a JSON file have no width
 
 
@@ -201,8 +202,9 @@ def _read_strokes(path: Path, video: _VideoFrames) -> tuple[int, np.ndarray]:
 
 def _inner_size(trained: tuple[int, int] | None, frame: tuple[int, int]) -> tuple[int, int] | None:
     """The network's input size: the area of the training frames at the aspect ratio of the video, because distorted
-    objects differ from those of the training."""
+    objects differ from those of the training. Small frames are enlarged at most twice, because a much enlarged object
+    is blurred, and larger than those of the training."""
     if trained is None:
         return None
-    scale = (trained[0] * trained[1] / (frame[0] * frame[1])) ** 0.5
+    scale = min(_LARGEST_ENLARGEMENT, (trained[0] * trained[1] / (frame[0] * frame[1])) ** 0.5)
     return max(32, round(frame[0] * scale)), max(32, round(frame[1] * scale))

@@ -7,6 +7,7 @@ from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, interpolate, pa
 from ssvos.labels import UNLABELLED
 
 STRIDE = 16  # frames are padded to multiples of it
+_ALONG = 0.25  # share of the object's strokes, in rows or columns; in training a part of all strokes is left out
 
 
 def pad_scribble(scribble: Tensor) -> Tensor:
@@ -33,20 +34,36 @@ def cells_with_stroke(scribble: Tensor, stride: int = STRIDE) -> Tensor:
 
 
 def outside_strokes(scribble: Tensor, stride: int) -> Tensor:
-    """Cells outside the rectangle around all strokes, (N, H/stride, W/stride) bool: background strokes surround an
-    object, so it is unlikely to reach out of it. No cell of an object without background strokes is outside."""
-    labelled = scribble != UNLABELLED
-    rows, columns = labelled.any(dim=2), labelled.any(dim=1)
-    inside = _between(rows)[:, :, None] & _between(columns)[:, None, :]
-    inside |= ~(scribble == 0).flatten(1).any(dim=1)[:, None, None]
-    return ~(adaptive_max_pool2d(inside.float()[:, None], [s // stride for s in inside.shape[1:]])[:, 0] > 0)
+    """Cells that background strokes separate from the object, (N, H/stride, W/stride) bool.
+
+    On a side of the object's strokes where background strokes run along at least `_ALONG` of them, the object is
+    unlikely to reach beyond the outermost of these; on other sides nothing is outside.
+
+    scribble: (N, H, W) of 0, 1, 255
+    """
+    inside = torch.stack([_inside(plane) for plane in scribble])
+    height, width = (side // stride for side in inside.shape[1:])
+    return ~(adaptive_max_pool2d(inside.float()[:, None], (height, width))[:, 0] > 0)
 
 
-def _between(present: Tensor) -> Tensor:
-    """Whether a position lies between the first and the last that is present: (N, L) bool -> (N, L) bool."""
-    forward = present.int().cummax(dim=1).values
-    backward = present.flip(1).int().cummax(dim=1).values.flip(1)
-    return (forward & backward) > 0
+def _inside(scribble: Tensor) -> Tensor:
+    """Pixels that are not outside, (H, W) bool, for one scribble."""
+    inside = torch.ones_like(scribble, dtype=torch.bool)
+    own, background = scribble == 1, scribble == 0
+    if not own.any():
+        return inside
+    for axis in (0, 1):  # above and below, then left and right
+        along = own.any(dim=axis).nonzero()[:, 0]
+        across = own.any(dim=1 - axis).nonzero()[:, 0]
+        lines = background if axis == 0 else background.T
+        beside = lines[:, int(along[0]) : int(along[-1]) + 1]
+        before, after = beside[: int(across[0])], beside[int(across[-1]) + 1 :]
+        view = inside if axis == 0 else inside.T
+        if before.any(dim=0).float().sum() >= _ALONG * beside.shape[1]:
+            view[: int(before.any(dim=1).nonzero()[0])] = False
+        if after.any(dim=0).float().sum() >= _ALONG * beside.shape[1]:
+            view[int(across[-1]) + 2 + int(after.any(dim=1).nonzero()[-1]) :] = False
+    return inside
 
 
 def upsample_coarse(coarse_logits: Tensor, height: int, width: int) -> Tensor:

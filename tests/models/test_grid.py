@@ -1,5 +1,6 @@
 """The grid of feature cells: labels of cells, and up-sampling to pixels."""
 
+import pytest
 import torch
 
 from ssvos.models.grid import cell_shares, cells_with_stroke, outside_strokes, upsample_coarse
@@ -36,16 +37,33 @@ def test_coarse_logits_are_upsampled_to_full_size_without_their_padding():
     assert torch.equal(full[:, 1], torch.full((1, 45, 59), 2.0)) and not full[:, 0].any()
 
 
-def test_cells_outside_the_rectangle_around_all_strokes():
-    scribble = torch.full((1, 64, 64), 255, dtype=torch.uint8)
-    scribble[0, 20, 10:40] = 0
-    scribble[0, 40, 20:30] = 1
+def test_cells_beyond_background_strokes_around_the_object_are_outside():
+    scribble = unlabelled(64, 64)
+    scribble[0, 20, 10:40] = scribble[0, 50, 10:40] = scribble[0, 20:50, 10] = scribble[0, 20:50, 40] = 0
+    scribble[0, 30:40, 20:30] = 1
     expected = torch.ones(1, 8, 8, dtype=torch.bool)
-    expected[0, 2:6, 1:5] = False  # rows 20 to 40, columns 10 to 39
+    expected[0, 2:7, 1:6] = False  # rows 20 to 50, columns 10 to 40
     assert torch.equal(outside_strokes(scribble, 8), expected)
 
 
-def test_without_background_strokes_no_cell_is_outside():
-    scribble = torch.full((2, 64, 64), 255, dtype=torch.uint8)
-    scribble[0, 40, 20:30] = 1
+def test_on_a_side_without_background_strokes_nothing_is_outside():
+    scribble = unlabelled(64, 64)
+    scribble[0, 30:34, 20:40] = 1
+    scribble[0, 50, :] = 0  # below alone
+    expected = torch.zeros(1, 8, 8, dtype=torch.bool)
+    expected[0, 7:] = True
+    assert torch.equal(outside_strokes(scribble, 8), expected)
+
+
+def test_a_short_background_stroke_beside_the_object_is_no_border():
+    scribble = unlabelled(64, 64)
+    scribble[0, 30:34, 10:50] = 1
+    scribble[0, 20, 12:18] = 0
+    assert not outside_strokes(scribble, 8).any()
+
+
+@pytest.mark.parametrize("label", [0, 1, 255])
+def test_without_strokes_of_both_classes_no_cell_is_outside(label):
+    scribble = unlabelled(64, 64)
+    scribble[0, 40, 20:30] = label
     assert not outside_strokes(scribble, 16).any()

@@ -23,7 +23,7 @@ def trunk_of(seed: int, images: int = 1) -> Trunk:
 def some_scribble(shift: int = 0) -> torch.Tensor:
     scribble = torch.full((1, HEIGHT * STRIDE, WIDTH * STRIDE), 255, dtype=torch.uint8)
     scribble[0, 20:23, 20 + shift : 40 + shift] = 1
-    scribble[0, 5:7, 8:60] = 0
+    scribble[0, 12:14, 8:60] = 0
     return scribble
 
 
