@@ -78,11 +78,12 @@ class VideoSegmenter:
             self._train_on_first(resized, scribble)
         tensor = torch.from_numpy(np.ascontiguousarray(resized)).to(self.device).permute(2, 0, 1)[None].float() / 255
         trunk = self.network.encode(tensor)
+        num_known = len(self._groups)
         if scribble is not None:
             self._begin(trunk, scribble)
         if not self._groups:
             return np.zeros((height, width), np.uint8)
-        ids, odds = self._advance(trunk, inner)
+        ids, odds = self._advance(trunk, inner, num_known)
         if flow_mask is not None:
             odds = with_flow(odds, flow_mask, ids, self.config.flow)
         strokes = None if scribble is None else torch.from_numpy(_class_indices(scribble, ids)).to(self.device)
@@ -110,13 +111,20 @@ class VideoSegmenter:
         owner = torch.zeros(len(ids), dtype=torch.int64, device=self.device)
         self._groups.append((ids, self.network.begin(trunk, strokes, owner)))
 
-    def _advance(self, trunk: Trunk, inner: tuple[int, int]) -> tuple[list[int], Tensor]:
-        """Take one network step for all objects -> their ids and their log-odds, (K, H, W)."""
+    def _advance(self, trunk: Trunk, inner: tuple[int, int], num_known: int) -> tuple[list[int], Tensor]:
+        """Take one network step for all objects -> their ids and their log-odds, (K, H, W).
+
+        num_known: number of groups that began on an earlier frame. The others know a few strokes alone. With a memory,
+        the first step also stores the frame with its mask, and a second look at the same frame gives a better mask; the
+        state is that of the first step.
+        """
         ids: list[int] = []
         planes: list[Tensor] = []
         for k, (group_ids, state) in enumerate(self._groups):
             logits, _, state = self.network.step(trunk, state)
             self._groups[k] = (group_ids, state)
+            if k >= num_known and state.memory is not None:
+                logits, _, _ = self.network.step(trunk, state)
             ids += group_ids
             odds = (logits[:, 1] - logits[:, 0])[:, : inner[0], : inner[1]]
             planes.append(odds - self.config.foreground_bias)

@@ -116,11 +116,10 @@ def test_segmentation_starts_at_the_frame_of_a_davis_interactive_scribble(clip, 
 
 
 def test_without_a_checkpoint_segment_uses_the_bundled_one(clip, tmp_path):
-    """The square moves. The network was trained neither on such videos nor on real ones; on the first frame, where it
-    knows a few strokes alone, its mask of such a square is not good enough to be tested."""
+    """The square moves. The network was trained neither on such videos nor on real ones."""
     done = call("segment", clip / "frames", "--scribble", clip / "scribble.png", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    for t in range(1, 4):
+    for t in range(4):
         mask, truth = read_labels(tmp_path / f"{t:05d}.png"), np.zeros((50, 70), bool)
         truth[10:30, 10 + 5 * t : 30 + 5 * t] = True
         assert ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.5
@@ -133,7 +132,7 @@ def test_segment_without_a_network_propagates_labels(clip, tmp_path):
     for t in range(4):
         mask, truth = read_labels(tmp_path / f"{t:05d}.png"), np.zeros((50, 70), bool)
         truth[10:30, 10 + 5 * t : 30 + 5 * t] = True
-        assert ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.5
+        assert ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.6
     refused = segment(clip, tmp_path / "out", *method)
     assert refused.returncode == 1 and "label propagation uses no checkpoint; leave out one" in refused.stderr
     assert not (tmp_path / "out").exists()
