@@ -6,7 +6,7 @@ import torch
 from conftest import make_network
 
 from ssvos.baselines.grabcut_flow import GrabCutFlow
-from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, PredictConfig
+from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, MemoryConfig, PredictConfig
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.inference.segmenter import VideoSegmenter, aggregate, segment, starting_scribbles
 
@@ -256,3 +256,20 @@ def test_a_later_scribble_of_a_known_object_does_not_change_flow(network):
         for scribbles in ({0: scribble()}, {0: scribble(), 1: scribble((2, 1))})
     )
     np.testing.assert_array_equal(once, again)
+
+
+def test_a_frame_on_which_objects_begin_is_looked_at_twice_and_the_state_is_that_of_the_first_look():
+    network = make_network(memory=MemoryConfig(frames=2, radius=2)).eval()
+    frames = [np.random.default_rng(t).integers(0, 255, (48, 64, 3), np.uint8) for t in range(2)]
+    scribble = np.full((48, 64), 255, np.uint8)
+    scribble[20:24, 10:40], scribble[40:42] = 1, 0
+    segmenter = VideoSegmenter(network)
+    first, second = segmenter(frames[0], scribble), segmenter(frames[1])
+    images = [torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255 for frame in frames]
+    with torch.no_grad():
+        trunk = network.encode(images[0])
+        _, _, state = network.step(trunk, network.begin(trunk, torch.from_numpy(scribble)[None]))
+        again, _, _ = network.step(trunk, state)
+        later, _, _ = network.step(network.encode(images[1]), state)
+    assert np.array_equal(first, (again[0, 1] > again[0, 0]).numpy().astype(np.uint8))
+    assert np.array_equal(second, (later[0, 1] > later[0, 0]).numpy().astype(np.uint8))
