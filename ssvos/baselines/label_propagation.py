@@ -7,7 +7,6 @@ classifier (ssvos.models.efficientnet).
 """
 
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +22,14 @@ from ssvos.losses.permutohedral import LatticeFilter
 from ssvos.models.backbone import Backbone
 from ssvos.models.grid import STRIDE, cell_shares, outside_strokes
 from ssvos.models.kernel_ridge import fit_ridge, ridge_scores
-from ssvos.models.matching import cell_keys, match_everywhere, match_window, read_labels
+from ssvos.models.matching import (
+    StoredFrame,
+    cell_keys,
+    match_everywhere,
+    match_window,
+    read_labels,
+    with_newest,
+)
 from ssvos.models.published_weights import create_backbone, load_published
 
 BACKBONE = BackboneConfig(name="efficientnet_lite2", weights="imagenet", stride=8, last="layer3")
@@ -41,21 +47,8 @@ CRF_AREA = 240 * 428  # pixels at which masks are refined
 CRF_ITERATIONS = 5
 CRF_WEIGHT = {"first": 6.0, "later": 4.0}
 CRF_SIGMA_XY, CRF_SIGMA_RGB = 0.125, 13.0  # share of the height, and gray levels, as CrfRefinementConfig
-_CERTAIN = 10.0  # log-odds of cells outside the rectangle around all strokes
+_CERTAIN = 10.0  # log-odds of background, of cells that background strokes separate from the object
 _SMALLEST = 1e-4  # label
-
-
-class _Stored(NamedTuple):
-    """A frame whose labels are read.
-
-    keys: (1, D, h, w)
-    labels: shares of background and objects, (1, C, h, w)
-    number: of the frame
-    """
-
-    keys: Tensor
-    labels: Tensor
-    number: int
 
 
 class LabelPropagation:
@@ -71,8 +64,8 @@ class LabelPropagation:
             for values in (self._backbone.mean, self._backbone.std)
         )
         self._ids: list[int] = []
-        self._firsts: list[_Stored] = []
-        self._recent: list[_Stored] = []
+        self._firsts: list[StoredFrame] = []
+        self._recent: tuple[StoredFrame, ...] = ()
         self._number = 0
 
     @torch.inference_mode()
@@ -96,8 +89,8 @@ class LabelPropagation:
         if new:
             assert scribble is not None
             labels = self._begin(image, keys, scribble, new, labels)
-            self._firsts.append(_Stored(keys, labels, self._number))
-            self._recent = []  # they lack the new objects
+            self._firsts.append(StoredFrame(keys, labels, self._number))
+            self._recent = ()  # they lack the new objects
         elif labels is not None:
             self._store(keys, labels)
         self._number += 1
@@ -151,9 +144,8 @@ class LabelPropagation:
 
     def _store(self, keys: Tensor, labels: Tensor) -> None:
         sharp = labels.clamp(min=_SMALLEST) ** SHARPENING
-        kept = [stored for stored in self._recent if stored.number % INTERVAL == 0]
-        newest = _Stored(keys, sharp / sharp.sum(dim=1, keepdim=True), self._number)
-        self._recent = [newest, *kept][:FRAMES]
+        newest = StoredFrame(keys, sharp / sharp.sum(dim=1, keepdim=True), self._number)
+        self._recent = with_newest(self._recent, newest, INTERVAL, FRAMES)
 
 
 @cache

@@ -40,7 +40,7 @@ class TeacherConfig(FrozenConfig):
 
     weight: weight of the loss; 0: off
     confident: smallest probability of a class at which the teacher's pixel is a target
-    outside: whether pixels outside the rectangle around all strokes of a frame are background
+    outside: whether pixels that background strokes separate from the object are background (`grid.outside_strokes`)
     """
 
     weight: Annotated[float, Field(ge=0.0)] = 0.0

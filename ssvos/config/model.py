@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from ssvos.config.base import Count, Fraction, FrozenConfig, Positive
 
-
 IMAGENET = "imagenet"  # in place of a file of weights
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 GAMMA = 1.0  # of the kernel exp(-gamma |x - y|^2); keys are unit vectors
 RIDGE = 0.3  # lambda
-OUTSIDE = 0.3  # share of the background's weight for the cells outside all strokes
+OUTSIDE = 0.3  # share of the background's weight for the cells that background strokes separate from the object
 _MAX_OUTSIDE = 256  # of these cells, evenly chosen
 
 
@@ -31,7 +31,8 @@ def fit_ridge(keys: Tensor, shares: Tensor, outside: Tensor) -> KernelRidge:
 
     keys: unit vectors, (N, D, h, w)
     shares: of background and foreground among a cell's labelled pixels, (N, 2, h, w); 0 in both for other cells
-    outside: cells outside the rectangle around all strokes, which count as background, (N, h, w) bool
+    outside: cells that background strokes separate from the object (`grid.outside_strokes`), (N, h, w) bool; they
+        count as background
     """
     samples = [_fit_one(*sample) for sample in zip(keys.flatten(2), shares.flatten(2), outside.flatten(1), strict=True)]
     longest = max(len(points) for points, _ in samples)

@@ -17,6 +17,19 @@ _TILE = 8  # rows and columns of a tile of queries
 _PAIRS_AT_ONCE = 2**22  # pairs of cells whose affinity is computed at a time
 
 
+class StoredFrame(NamedTuple):
+    """A frame whose labels are read.
+
+    keys: `cell_keys` of M images, (M, D, h, w)
+    labels: of its cells, (N, C, h, w); N is M, or the number of objects if these are of one image
+    number: of the frame, from 0
+    """
+
+    keys: Tensor
+    labels: Tensor
+    number: int
+
+
 class Matches(NamedTuple):
     """The best matches of every cell of N frames.
 
@@ -40,6 +53,16 @@ def cell_keys(trunk: Trunk) -> Tensor:
         length = centred.norm(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
         parts.append(centred / length.clamp(min=1e-6))
     return normalize(torch.cat(parts, dim=1), dim=1)
+
+
+def with_newest(
+    recent: tuple[StoredFrame, ...], newest: StoredFrame, interval: int, count: int
+) -> tuple[StoredFrame, ...]:
+    """The recent frames to store after `newest`, newest first: it, and before it every frame of a number that
+    `interval` divides, `count` in all. A longer past is read in the same time, and labels drift less than from the
+    latest frames alone."""
+    kept = [frame for frame in recent if frame.number % interval == 0]
+    return (newest, *kept)[:count]
 
 
 def match_everywhere(queries: Tensor, keys: Tensor, labels: Tensor, k: int) -> Matches:

@@ -15,23 +15,18 @@ from ssvos.config import MemoryConfig
 from ssvos.models.backbone import Trunk, select_images
 from ssvos.models.grid import cell_shares, outside_strokes
 from ssvos.models.kernel_ridge import KernelRidge, fit_ridge, ridge_scores
-from ssvos.models.matching import Matches, cell_keys, match_everywhere, match_window, read_labels
+from ssvos.models.matching import (
+    Matches,
+    StoredFrame,
+    cell_keys,
+    match_everywhere,
+    match_window,
+    read_labels,
+    with_newest,
+)
 
 NUM_READOUTS = 5
-_OUTSIDE_SCORE = -2.0  # of cells of the initial frame that are certainly background
-
-
-class StoredFrame(NamedTuple):
-    """A frame with its labels.
-
-    keys: (M, D, h, w), of M images
-    labels: shares of the object, (N, 1, h, w), of N objects
-    number: of the frame, from 0
-    """
-
-    keys: Tensor
-    labels: Tensor
-    number: int
+_OUTSIDE_SCORE = -2.0  # of cells that background strokes separate from the object
 
 
 class MemoryState(NamedTuple):
@@ -39,8 +34,8 @@ class MemoryState(NamedTuple):
 
     ridge: classifier of each object, fitted to the strokes
     strokes: of the initial frame, which keep their labels: (N, 2, h, w) shares of background and foreground
-    outside: cells of the initial frame outside the rectangle around all strokes, (N, 1, h, w) bool
-    first: the initial frame; None before it is predicted
+    outside: cells of the initial frame that background strokes separate from the object, (N, 1, h, w) bool
+    first: the initial frame, with the share of each object as label; None before it is predicted
     recent: recent frames, newest first
     number: of the next frame, from 0
     """
@@ -110,9 +105,8 @@ class Memory:
             labelled = state.strokes.sum(dim=1, keepdim=True) > 0
             first = StoredFrame(keys, torch.where(labelled, state.strokes[:, 1:], labels), number)
             return state._replace(first=first, number=number + 1)
-        # the latest frame, and before it every n-th: a longer past in the same space, and less drift
-        kept = [frame for frame in state.recent if frame.number % self.config.interval == 0]
-        recent = (StoredFrame(keys, labels, number), *kept)[: self.config.frames]
+        newest = StoredFrame(keys, labels, number)
+        recent = with_newest(state.recent, newest, self.config.interval, self.config.frames)
         return state._replace(recent=recent, number=number + 1)
 
     def _match(self, keys: Tensor, frame: StoredFrame, image_idx: Tensor | None, everywhere: bool) -> Matches:
