@@ -155,11 +155,32 @@ MUTATIONS = (
         ("tests/models/test_attention.py",),
     ),
     Mutation(
-        "recent memory stores uncertain cells too",
+        "the memory's initial frame without the labels of its strokes",
         "ssvos/models/memory.py",
-        "labels = _flatten_cells(probs * (probs.amax(dim=1, keepdim=True) >= self.config.confident))",
-        "labels = _flatten_cells(probs)",
+        "torch.where(labelled, state.strokes[:, 1:], labels)",
+        "labels",
         ("tests/models/test_memory.py",),
+    ),
+    Mutation(
+        "matches outside the window",
+        "ssvos/models/matching.py",
+        "    affinity.masked_fill_(~_in_window(radius, queries.device), -torch.inf)\n",
+        "",
+        ("tests/models/test_matching.py",),
+    ),
+    Mutation(
+        "kernel ridge regression without balance of the classes",
+        "ssvos/models/kernel_ridge.py",
+        "weights[members] = total / members.sum().clamp(min=1)",
+        "weights[members] = 1 / len(target)",
+        ("tests/models/test_kernel_ridge.py",),
+    ),
+    Mutation(
+        "the teacher's labels in place of strokes",
+        "ssvos/losses/teacher.py",
+        "labels = torch.where((strokes != UNLABELLED) | ~has_object, strokes, labels)",
+        "labels = torch.where(~has_object, strokes, labels)",
+        ("tests/losses/test_teacher.py",),
     ),
 )
 
