@@ -58,7 +58,7 @@ class LabelPropagation:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self._backbone = _load_backbone().to(self.device)
+        self._backbone = _load_backbone(self.device)
         self._mean, self._std = (
             torch.tensor(values, device=self.device)[:, None, None]
             for values in (self._backbone.mean, self._backbone.std)
@@ -67,6 +67,7 @@ class LabelPropagation:
         self._firsts: list[StoredFrame] = []
         self._recent: tuple[StoredFrame, ...] = ()
         self._number = 0
+        self._shape: tuple[int, ...] = ()
 
     @torch.inference_mode()
     def __call__(self, frame: np.ndarray, scribble: np.ndarray | None = None) -> np.ndarray:
@@ -76,27 +77,31 @@ class LabelPropagation:
         scribble: (H, W) uint8 with the strokes of objects that begin on this frame, or None
         returns: mask, (H, W) uint8
 
-        Raises ValueError if a frame differs in size from its scribble.
+        Raises ValueError if a frame differs in size from its scribble or from the previous frame.
         """
         if scribble is not None and scribble.shape != frame.shape[:2]:
             raise ValueError(
                 f"frame is {frame.shape}, its scribble {scribble.shape}; give both the same height and width"
             )
+        if self._shape not in ((), frame.shape):
+            raise ValueError(f"frame is {frame.shape}, the previous frame {self._shape}; give all the same size")
+        self._shape = frame.shape
         image = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None].float() / 255
         keys = self._keys(image)
         labels = self._propagate(keys) if self._ids else None
         new = [i for i in object_ids(scribble) if i not in self._ids] if scribble is not None else []
         if new:
             assert scribble is not None
-            labels = self._begin(image, keys, scribble, new, labels)
+            probs = self._begin(image, keys, scribble, new, labels)
+            labels = adaptive_avg_pool2d(probs, (keys.shape[-2], keys.shape[-1]))
             self._firsts.append(StoredFrame(keys, labels, self._number))
             self._recent = ()  # they lack the new objects
         elif labels is not None:
             self._store(keys, labels)
+            probs = _refine(image, labels.clamp(min=1e-2).log(), CRF_WEIGHT["later"])
         self._number += 1
         if labels is None:
             return np.zeros(frame.shape[:2], np.uint8)
-        probs = _refine(image, labels.clamp(min=1e-2).log(), CRF_WEIGHT["later"])
         best = interpolate(probs, size=frame.shape[:2], mode="bilinear", align_corners=False)[0].argmax(dim=0)
         mask: np.ndarray = np.array([BACKGROUND, *self._ids], np.uint8)[best.cpu().numpy()]
         return mask
@@ -122,9 +127,9 @@ class LabelPropagation:
     def _begin(
         self, image: Tensor, keys: Tensor, scribble: np.ndarray, new: list[int], labels: Tensor | None
     ) -> Tensor:
-        """Labels (1, C, h, w) of a frame on which the objects `new` begin.
+        """Probabilities (1, C, H, W) of a frame on which the objects `new` begin, with the strokes held.
 
-        labels: of the objects that are known already; None if there are none
+        labels: of the objects that are known already, (1, C', h, w); None if there are none
         """
         height, width = (8 * cells for cells in keys.shape[-2:])
         strokes = torch.from_numpy(binary_scribbles(resize_scribble(scribble, height, width), new)).to(self.device)
@@ -140,7 +145,7 @@ class LabelPropagation:
         # a new object with odds of 1 to 1 takes half of a cell from the known classes
         logs = torch.cat([known.clamp(min=_SMALLEST).log(), odds])
         probs = _refine(image, logs[None], CRF_WEIGHT["first"])
-        return adaptive_avg_pool2d(_hold_strokes(probs, scribble, self._ids), (height // 8, width // 8))
+        return _hold_strokes(probs, scribble, self._ids)
 
     def _store(self, keys: Tensor, labels: Tensor) -> None:
         sharp = labels.clamp(min=_SMALLEST) ** SHARPENING
@@ -149,11 +154,11 @@ class LabelPropagation:
 
 
 @cache
-def _load_backbone() -> Backbone:
+def _load_backbone(device: torch.device) -> Backbone:
     backbone = create_backbone(BACKBONE).eval()
     load_published(backbone, BACKBONE)
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate it
-    return backbone
+    return backbone.to(device)
 
 
 def _scaled(size: torch.Size, area: int, largest: float, multiple: int = 1) -> list[int]:

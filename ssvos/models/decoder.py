@@ -32,14 +32,10 @@ class Fusion(nn.Module):
         self.encode = nn.Conv2d(channels, encoding_channels, 1)
         self.classify = nn.Conv2d(encoding_channels, 2, 3, 1, 1)
         if readouts:
-            self.evidence = nn.Linear(readouts, 1)
-            self.start_evidence()
-
-    def start_evidence(self) -> None:
-        """Initialise the weights of the readouts: an untrained network then propagates labels."""
-        nn.init.zeros_(self.evidence.bias)
-        nn.init.zeros_(self.evidence.weight)
-        self.evidence.weight.data[0, :2] = torch.tensor(_FIRST_EVIDENCE)
+            self.evidence = nn.Linear(readouts, 1)  # an untrained network propagates labels
+            nn.init.zeros_(self.evidence.bias)
+            nn.init.zeros_(self.evidence.weight)
+            self.evidence.weight.data[0, :2] = torch.tensor(_FIRST_EVIDENCE)
 
     def forward(
         self,

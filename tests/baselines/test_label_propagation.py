@@ -109,6 +109,13 @@ def test_a_scribble_of_another_size_is_refused():
         LabelPropagation()(picture(scene(0)), np.full((HEIGHT, WIDTH + 1), 255, np.uint8))
 
 
+def test_a_frame_of_another_size_than_the_previous_one_is_refused():
+    propagate = LabelPropagation()
+    propagate(picture(scene(0)), strokes(scene(0), 1))
+    with pytest.raises(ValueError, match="give all the same size"):
+        propagate(picture(scene(1))[:-8])
+
+
 def test_strokes_keep_their_label_in_the_stored_first_frame():
     """A stroke of background across the object stays background there, whatever the classifier says."""
     propagate = LabelPropagation()
