@@ -6,6 +6,7 @@ The first mask comes from the strokes, by kernel ridge regression on the same fe
 classifier (ssvos.models.efficientnet).
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -13,20 +14,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
 
-from ssvos.config import BackboneConfig
+from ssvos.config import BackboneConfig, RoiConfig
 from ssvos.data.augment import resize_scribble
+from ssvos.data.roi import FollowingRoi, Roi
 from ssvos.labels import BACKGROUND, UNLABELLED, binary_scribbles, object_ids
 from ssvos.losses.dense_crf import crf_features
 from ssvos.losses.mean_field import mean_field
 from ssvos.losses.permutohedral import LatticeFilter
 from ssvos.models.backbone import Backbone
-from ssvos.models.grid import STRIDE, cell_shares, outside_strokes
+from ssvos.models.grid import STRIDE, Move, cell_shares, move_cells, outside_strokes
 from ssvos.models.kernel_ridge import fit_ridge, ridge_scores
 from ssvos.models.matching import (
+    KeyStatistics,
     StoredFrame,
     cell_keys,
+    key_statistics,
     match_everywhere,
     match_window,
+    move_frame,
     read_labels,
     with_newest,
 )
@@ -34,7 +39,8 @@ from ssvos.models.published_weights import create_backbone, load_published
 
 BACKBONE = BackboneConfig(name="efficientnet_lite2", weights="imagenet", stride=8, last="layer3")
 
-AREA = 368 * 656  # pixels to which a frame is resized for the features
+ROI = RoiConfig(margin=0.3)
+AREA = 288 * 512  # pixels to which the region of interest is resized for the features
 LARGEST_ENLARGEMENT = 2.0  # of a small frame
 FRAMES = 5  # recent frames whose labels are read
 INTERVAL = 4  # between them, except for the latest: a longer past in the same time, and less drift
@@ -63,11 +69,14 @@ class LabelPropagation:
             torch.tensor(values, device=self.device)[:, None, None]
             for values in (self._backbone.mean, self._backbone.std)
         )
+        self._statistics: KeyStatistics
         self._ids: list[int] = []
         self._firsts: list[StoredFrame] = []
         self._recent: tuple[StoredFrame, ...] = ()
         self._number = 0
-        self._shape: tuple[int, ...] = ()
+        self._following_roi = FollowingRoi(ROI)
+        self._roi: Roi | None = None  # of the previous frame
+        self._previous: np.ndarray | None = None  # its mask
 
     @torch.inference_mode()
     def __call__(self, frame: np.ndarray, scribble: np.ndarray | None = None) -> np.ndarray:
@@ -83,15 +92,31 @@ class LabelPropagation:
             raise ValueError(
                 f"frame is {frame.shape}, its scribble {scribble.shape}; give both the same height and width"
             )
-        if self._shape not in ((), frame.shape):
-            raise ValueError(f"frame is {frame.shape}, the previous frame {self._shape}; give all the same size")
-        self._shape = frame.shape
+        if self._previous is not None and self._previous.shape != frame.shape[:2]:
+            raise ValueError(
+                f"frame is {frame.shape[:2]}, the previous frame {self._previous.shape}; give all the same size"
+            )
+        starting = scribble if scribble is not None and self._new_ids(scribble) else None
+        roi = self._following_roi.of_frame(frame.shape[:2], self._previous, starting)
+        size = _scaled(frame.shape[:2], AREA, LARGEST_ENLARGEMENT, multiple=STRIDE)
+        jump = roi.move_from(self._roi) if starting is not None and self._roi is not None else None
+        mask = self._segment(roi.crop(frame), size, None if starting is None else roi.crop(starting), jump)
+        self._roi, self._previous = roi, roi.paste(mask, frame.shape[:2])
+        return self._previous
+
+    def _segment(
+        self, frame: np.ndarray, size: list[int], scribble: np.ndarray | None, jump: Move | None
+    ) -> np.ndarray:
+        """Segment the region of interest, which is resized to `size` for the features.
+
+        scribble: of a frame on which objects begin
+        jump: of the region, on such a frame
+        """
         image = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None].float() / 255
-        keys = self._keys(image)
-        labels = self._propagate(keys) if self._ids else None
-        new = [i for i in object_ids(scribble) if i not in self._ids] if scribble is not None else []
-        if new:
-            assert scribble is not None
+        keys = self._keys(image, size)
+        labels = self._propagate(keys, size, jump) if self._ids else None
+        if scribble is not None:
+            new = self._new_ids(scribble)
             probs = self._begin(image, keys, scribble, new, labels)
             labels = adaptive_avg_pool2d(probs, (keys.shape[-2], keys.shape[-1]))
             self._firsts.append(StoredFrame(keys, labels, self._number))
@@ -106,23 +131,38 @@ class LabelPropagation:
         mask: np.ndarray = np.array([BACKGROUND, *self._ids], np.uint8)[best.cpu().numpy()]
         return mask
 
-    def _keys(self, image: Tensor) -> Tensor:
-        """Keys (1, D, h, w) of a frame (1, 3, H, W) in [0, 1]."""
-        size = _scaled(image.shape[-2:], AREA, LARGEST_ENLARGEMENT, multiple=STRIDE)
+    def _new_ids(self, scribble: np.ndarray) -> list[int]:
+        return [i for i in object_ids(scribble) if i not in self._ids]
+
+    def _keys(self, image: Tensor, size: list[int]) -> Tensor:
+        """Keys (1, D, h, w) of a frame (1, 3, H, W) in [0, 1], which is resized to `size`."""
         resized = interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
         frames = ((resized - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        return cell_keys(self._backbone.trunk(frames))
+        trunk = self._backbone.trunk(frames)
+        if not self._ids:  # no keys are stored yet
+            self._statistics = key_statistics(trunk)
+        return cell_keys(trunk, self._statistics)
 
-    def _propagate(self, keys: Tensor) -> Tensor:
-        """Labels (1, C, h, w) of a frame, read from the stored frames."""
+    def _propagate(self, keys: Tensor, size: list[int], jump: Move | None) -> Tensor:
+        """Labels (1, C, h, w) of a frame, read from the stored frames.
+
+        After a jump of the region, cells that the previous region did not show are background: no stored frame contains
+        anything like them.
+        """
         num_classes = len(self._ids) + 1
+        if jump:
+            self._recent = tuple(move_frame(stored, size, BACKBONE.stride, jump) for stored in self._recent)
         matches = []
         for first in self._firsts:
             labels = _pad_classes(first.labels, num_classes)
             matches.append(match_everywhere(keys, first.keys, labels, MATCHES))
         for recent in self._recent:
             matches.append(match_window(keys, recent.keys, recent.labels, RADIUS, MATCHES))
-        return read_labels(matches, TEMPERATURE, MATCHES).mT.reshape(1, num_classes, *keys.shape[-2:])
+        read = read_labels(matches, TEMPERATURE, MATCHES).mT.reshape(1, num_classes, *keys.shape[-2:])
+        if jump:
+            shown = move_cells(torch.ones_like(read[:, :1]), size, BACKBONE.stride, jump)
+            read = torch.cat([1 - shown, torch.zeros_like(read[:, 1:])], dim=1) + shown * read
+        return read
 
     def _begin(
         self, image: Tensor, keys: Tensor, scribble: np.ndarray, new: list[int], labels: Tensor | None
@@ -161,7 +201,7 @@ def _load_backbone(device: torch.device) -> Backbone:
     return backbone.to(device)
 
 
-def _scaled(size: torch.Size, area: int, largest: float, multiple: int = 1) -> list[int]:
+def _scaled(size: Sequence[int], area: int, largest: float, multiple: int = 1) -> list[int]:
     """(height, width) of about `area` pixels in the proportions of `size`, at most `largest` times as large."""
     scale = min(largest, (area / (size[0] * size[1])) ** 0.5)
     return [max(1, round(side * scale / multiple)) * multiple for side in size]

@@ -9,6 +9,7 @@ from ssvos.config.predict import (
     CrfRefinementConfig,
     FlowConfig,
     PredictConfig,
+    RoiConfig,
     TestTimeTrainingConfig,
 )
 from ssvos.config.reading import parse, read_yaml
@@ -43,6 +44,7 @@ __all__ = [
     "RangeConfig",
     "ResourcesConfig",
     "RichConfig",
+    "RoiConfig",
     "ScribbleConfig",
     "SourceConfig",
     "StageConfig",

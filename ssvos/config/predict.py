@@ -70,12 +70,28 @@ class FlowConfig(FrozenConfig):
     agreement: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
 
 
+class RoiConfig(FrozenConfig):
+    """The region of interest: only the part of the frame around the objects is segmented (ssvos.data.roi).
+
+    It has the frame's proportions, is enlarged to the size of the network's input, and follows the objects.
+
+    margin: space around the objects' box on each side, relative to its longer side; 0: the whole frame
+    stroke_margin: the same around the strokes on the frame on which objects begin, which do not reach their outlines
+    smallest: smallest side of the region, share of the frame's
+    """
+
+    margin: Annotated[float, Field(ge=0.0)] = 0.0
+    stroke_margin: Positive = 0.6
+    smallest: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
+
+
 class PredictConfig(FrozenConfig):
     """Parameters of prediction. Masks are resized back to the size of the video's frames.
 
     foreground_bias: subtracted from the foreground's log-odds in the output masks, not in the state. Partial
         cross-entropy ignores the unlabelled band around an object, and class balance fills it with object; choose the
         bias on held-out videos
+    roi: parameters of the region of interest
     crf_refinement: parameters of CRF refinement
     color_model: parameters of the color model
     flow: parameters of GrabCut and optical flow
@@ -91,6 +107,7 @@ class PredictConfig(FrozenConfig):
     }
 
     foreground_bias: float = 0.0
+    roi: RoiConfig = RoiConfig()
     crf_refinement: CrfRefinementConfig = CrfRefinementConfig()
     color_model: ColorModelConfig = ColorModelConfig()
     flow: FlowConfig = FlowConfig()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ssvos.baselines.label_propagation import LabelPropagation
-from ssvos.config import CrfRefinementConfig, PredictConfig
+from ssvos.config import CrfRefinementConfig, PredictConfig, RoiConfig
 from ssvos.data.clip_sources import read_frame
 from ssvos.data.preparation import Tracked
 from ssvos.data.validation import measure_image
@@ -28,7 +28,7 @@ _STROKE_WIDTH = 5 / 480  # of the frame's height, as in III-E; the strokes of a 
 
 
 # the default of `ssvos segment` and of models logged to MLflow, chosen for the bundled checkpoint (docs/model-card.md)
-DEFAULT_PREDICT = PredictConfig(crf_refinement=CrfRefinementConfig(iterations=5, weight=4.0))
+DEFAULT_PREDICT = PredictConfig(roi=RoiConfig(margin=0.3), crf_refinement=CrfRefinementConfig(iterations=5, weight=4.0))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ssvos.baselines.grabcut_flow import GrabCutFlow, with_flow
 from ssvos.config import LossConfig, PredictConfig
 from ssvos.data.augment import resize_frame, resize_scribble
 from ssvos.data.index import IndexedVideo
+from ssvos.data.roi import FollowingRoi, Roi
 from ssvos.inference.crf_refinement import CrfRefiner
 from ssvos.inference.test_time_training import train_at_test_time
 from ssvos.labels import BACKGROUND, UNLABELLED, binary_scribbles, object_ids
@@ -57,6 +58,9 @@ class VideoSegmenter:
         self.device = next(network.parameters()).device
         self._refiner = CrfRefiner(self.config.crf_refinement, self.config.color_model)
         self._grabcut_flow = GrabCutFlow() if self.config.flow.weight else None
+        self._following_roi = FollowingRoi(self.config.roi)
+        self._roi: Roi | None = None  # of the previous frame
+        self._previous: np.ndarray | None = None  # its mask
         self._groups: list[tuple[tuple[int, ...], State]] = []  # objects that began on the same frame share a state
 
     @torch.inference_mode()
@@ -70,8 +74,27 @@ class VideoSegmenter:
         height, width = frame.shape[:2]
         if min(height, width) < SMALLEST:
             raise ValueError(f"frame is {height}x{width}, the network needs {SMALLEST} pixels a side; enlarge it")
-        inner = self.size or (height, width)
         flow_mask = self._grabcut_flow(frame, scribble) if self._grabcut_flow else None
+        starting = scribble if scribble is not None and self._new_ids(scribble) else None
+        roi = self._following_roi.of_frame((height, width), self._previous, starting)
+        inner = self.size or (height, width)
+        if self._roi is not None and self._roi != roi:
+            move, is_jump = roi.move_from(self._roi), starting is not None
+            self._groups = [(ids, self.network.move(state, inner, move, is_jump)) for ids, state in self._groups]
+        mask = self._segment(
+            roi.crop(frame),
+            None if scribble is None else roi.crop(scribble),
+            inner,
+            None if flow_mask is None else roi.crop(flow_mask),
+        )
+        self._roi, self._previous = roi, roi.paste(mask, (height, width))
+        return self._previous
+
+    def _segment(
+        self, frame: np.ndarray, scribble: np.ndarray | None, inner: tuple[int, int], flow_mask: np.ndarray | None
+    ) -> np.ndarray:
+        """Segment the region of interest: all arguments and the mask are crops, `inner` is the network's input size."""
+        height, width = frame.shape[:2]
         resized = resize_frame(frame, *inner)
         if scribble is not None:
             scribble = resize_scribble(scribble, *inner)
@@ -103,28 +126,28 @@ class VideoSegmenter:
 
     def _begin(self, trunk: Trunk, scribble: np.ndarray) -> None:
         """Start the objects of a scribble that are not known yet."""
-        known = {i for ids, _ in self._groups for i in ids}
-        ids = tuple(i for i in object_ids(scribble) if i not in known)
+        ids = self._new_ids(scribble)
         if not ids:
             return
         strokes = torch.from_numpy(binary_scribbles(scribble, ids)).to(self.device)
         owner = torch.zeros(len(ids), dtype=torch.int64, device=self.device)
         self._groups.append((ids, self.network.begin(trunk, strokes, owner)))
 
+    def _new_ids(self, scribble: np.ndarray) -> tuple[int, ...]:
+        known = {i for ids, _ in self._groups for i in ids}
+        return tuple(i for i in object_ids(scribble) if i not in known)
+
     def _advance(self, trunk: Trunk, inner: tuple[int, int], num_known: int) -> tuple[list[int], Tensor]:
         """Take one network step for all objects -> their ids and their log-odds, (K, H, W).
 
-        num_known: number of groups that began on an earlier frame. The others know a few strokes alone. With a memory,
-        the first step also stores the frame with its mask, and a second look at the same frame gives a better mask; the
-        state is that of the first step.
+        num_known: number of groups that began on an earlier frame.
         """
         ids: list[int] = []
         planes: list[Tensor] = []
         for k, (group_ids, state) in enumerate(self._groups):
-            logits, _, state = self.network.step(trunk, state)
+            step = self.network.step if k < num_known else self.network.first_step
+            logits, _, state = step(trunk, state)
             self._groups[k] = (group_ids, state)
-            if k >= num_known and state.memory is not None:
-                logits, _, _ = self.network.step(trunk, state)
             ids += group_ids
             odds = (logits[:, 1] - logits[:, 0])[:, : inner[0], : inner[1]]
             planes.append(odds - self.config.foreground_bias)

@@ -30,7 +30,7 @@ def teacher_targets(teacher: Network, frames: Tensor, target: Tensor, config: Lo
     batch, height, width = len(frames), *frames.shape[-2:]
     images, strokes = frames.flatten(0, 1), target.flatten(0, 1)
     trunk = teacher.encode(images)
-    logits, _, _ = teacher.step(trunk, teacher.begin(trunk, strokes))
+    logits, _, _ = teacher.first_step(trunk, teacher.begin(trunk, strokes))
     logits = logits[..., :height, :width].float()
     if config.teacher.outside:
         outside = outside_strokes(strokes, 1)[:, None]

@@ -1,8 +1,11 @@
 """The grid of feature cells: padding of scribbles, labels of cells, and up-sampling from cells to pixels."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, interpolate, pad
+from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, grid_sample, interpolate, pad
 
 from ssvos.labels import UNLABELLED
 
@@ -71,3 +74,25 @@ def upsample_coarse(coarse_logits: Tensor, height: int, width: int) -> Tensor:
     stride = -(-height // STRIDE) * STRIDE // coarse_logits.shape[-2]
     full = interpolate(coarse_logits, scale_factor=stride, mode="bilinear", align_corners=False)
     return full[..., :height, :width]
+
+
+class Move(NamedTuple):
+    """Where a new view of a scene lies in the old one: a point at the share u of the new view's height is at the share
+    scale[0] * u + offset[0] of the old view's; likewise for the width."""
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+
+def move_cells(maps: Tensor, size: Sequence[int], stride: int, move: Move) -> Tensor:
+    """Resample maps of cells, (N, C, h, w), to a new view; what the old view does not show is 0.
+
+    size: (height, width) of both views in pixels, without the padding
+    """
+    axes = []
+    for side, cells, scale, offset in zip(size, maps.shape[-2:], *move, strict=True):
+        new = (torch.arange(cells, device=maps.device, dtype=torch.float32) + 0.5) * stride / side
+        axes.append(2 * (scale * new + offset) * side / (cells * stride) - 1)
+    rows, columns = torch.meshgrid(*axes, indexing="ij")
+    points = torch.stack([columns, rows], dim=-1).expand(len(maps), -1, -1, -1)
+    return grid_sample(maps.float(), points, align_corners=False).to(maps.dtype)

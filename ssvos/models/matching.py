@@ -4,6 +4,7 @@ The affinity of all pairs of cells is never stored: queries are compared in tile
 in parts with all cells, and only the best matches of every query are kept.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize, pad
 
 from ssvos.models.backbone import Trunk
+from ssvos.models.grid import Move, move_cells
 
 _TILE = 8  # rows and columns of a tile of queries
 _PAIRS_AT_ONCE = 2**22  # pairs of cells whose affinity is computed at a time
@@ -41,18 +43,45 @@ class Matches(NamedTuple):
     labels: Tensor
 
 
-def cell_keys(trunk: Trunk) -> Tensor:
-    """Unit vectors of the cells of N images, (N, D, h, w), by which cells are compared.
+class KeyStatistics(NamedTuple):
+    """What the features of layer2 and layer3 are compared by, for M images.
+
+    means: of each feature, (M, C, 1, 1) per layer
+    lengths: mean length of the centred features, (M, 1, 1, 1) per layer
+    """
+
+    means: tuple[Tensor, Tensor]
+    lengths: tuple[Tensor, Tensor]
+
+
+def key_statistics(trunk: Trunk) -> KeyStatistics:
+    """The statistics of images, usually of a video's first frame: keys of all its frames are then comparable, whatever
+    part of the scene a frame shows."""
+    layers = _key_layers(trunk)
+    means = [features.mean(dim=(2, 3), keepdim=True) for features in layers]
+    lengths = [
+        (features - mean).norm(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+        for features, mean in zip(layers, means, strict=True)
+    ]
+    return KeyStatistics((means[0], means[1]), (lengths[0], lengths[1]))
+
+
+def cell_keys(trunk: Trunk, statistics: KeyStatistics) -> Tensor:
+    """Unit vectors of the cells of M images, (M, D, h, w), by which cells are compared.
 
     Features of layer2 and layer3 are centred, scaled to a mean length of 1, and concatenated.
     """
-    shallow, deep = adaptive_avg_pool2d(trunk.s8, (trunk.deep.shape[-2], trunk.deep.shape[-1])), trunk.deep
-    parts = []
-    for features in (shallow, deep):
-        centred = features.float() - features.float().mean(dim=(2, 3), keepdim=True)
-        length = centred.norm(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
-        parts.append(centred / length.clamp(min=1e-6))
+    parts = [
+        (features - mean) / length
+        for features, mean, length in zip(_key_layers(trunk), statistics.means, statistics.lengths, strict=True)
+    ]
     return normalize(torch.cat(parts, dim=1), dim=1)
+
+
+def move_frame(frame: StoredFrame, size: Sequence[int], stride: int, move: Move) -> StoredFrame:
+    """A frame in a new view; cells that it does not show match nothing. Arguments as for `grid.move_cells`."""
+    keys, labels = (move_cells(maps, size, stride, move) for maps in (frame.keys, frame.labels))
+    return StoredFrame(keys, labels, frame.number)
 
 
 def with_newest(
@@ -139,3 +168,9 @@ def _gather(labels: Tensor, indices: Tensor) -> Tensor:
     num, queries, k = indices.shape
     flat = indices.reshape(num, queries * k, 1).expand(-1, -1, labels.shape[2])
     return labels.gather(1, flat).view(num, queries, k, labels.shape[2])
+
+
+def _key_layers(trunk: Trunk) -> tuple[Tensor, Tensor]:
+    """Features of layer2 and layer3, at the stride of layer3."""
+    shallow = adaptive_avg_pool2d(trunk.s8, (trunk.deep.shape[-2], trunk.deep.shape[-1]))
+    return shallow.float(), trunk.deep.float()

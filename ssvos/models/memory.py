@@ -13,14 +13,17 @@ from torch import Tensor
 
 from ssvos.config import MemoryConfig
 from ssvos.models.backbone import Trunk, select_images
-from ssvos.models.grid import cell_shares, outside_strokes
+from ssvos.models.grid import Move, cell_shares, outside_strokes
 from ssvos.models.kernel_ridge import KernelRidge, fit_ridge, ridge_scores
 from ssvos.models.matching import (
+    KeyStatistics,
     Matches,
     StoredFrame,
     cell_keys,
+    key_statistics,
     match_everywhere,
     match_window,
+    move_frame,
     read_labels,
     with_newest,
 )
@@ -32,6 +35,7 @@ _OUTSIDE_SCORE = -2.0  # of cells that background strokes separate from the obje
 class MemoryState(NamedTuple):
     """What the memory stores.
 
+    statistics: of the initial frame's features, for the keys of all frames
     ridge: classifier of each object, fitted to the strokes
     strokes: of the initial frame, which keep their labels: (N, 2, h, w) shares of background and foreground
     outside: cells of the initial frame that background strokes separate from the object, (N, 1, h, w) bool
@@ -40,6 +44,7 @@ class MemoryState(NamedTuple):
     number: of the next frame, from 0
     """
 
+    statistics: KeyStatistics
     ridge: KernelRidge
     strokes: Tensor
     outside: Tensor
@@ -60,12 +65,13 @@ class Memory:
 
         scribble: padded, (N, H, W) of 0, 1, 255
         """
-        keys = select_images(cell_keys(trunk), image_idx)
+        statistics = key_statistics(trunk)
+        keys = select_images(cell_keys(trunk, statistics), image_idx)
         shares = cell_shares(scribble, stride).to(keys.dtype)
         with torch.autocast(keys.device.type, enabled=False):  # small differences of cosines decide
             outside = outside_strokes(scribble, stride)
             ridge = fit_ridge(keys, shares, outside)
-        return MemoryState(ridge, shares, outside[:, None], None, (), 0)
+        return MemoryState(statistics, ridge, shares, outside[:, None], None, (), 0)
 
     @torch.no_grad()
     def read(self, keys: Tensor, state: MemoryState, image_idx: Tensor | None) -> Tensor:
@@ -108,6 +114,12 @@ class Memory:
         newest = StoredFrame(keys, labels, number)
         recent = with_newest(state.recent, newest, self.config.interval, self.config.frames)
         return state._replace(recent=recent, number=number + 1)
+
+    @torch.no_grad()
+    def move(self, state: MemoryState, size: tuple[int, int], stride: int, move: Move) -> MemoryState:
+        """Recent frames in a new view, so that a cell and its surroundings stay at their place. The initial frame is
+        compared everywhere and needs none. Arguments as for `grid.move_cells`."""
+        return state._replace(recent=tuple(move_frame(frame, size, stride, move) for frame in state.recent))
 
     def _match(self, keys: Tensor, frame: StoredFrame, image_idx: Tensor | None, everywhere: bool) -> Matches:
         config, labels, stored = self.config, frame.labels, frame.keys

@@ -14,7 +14,7 @@ from ssvos.models.attention import ScribbleAttention, Strokes, gather_strokes
 from ssvos.models.attention_variants import ATTENTION_VARIANTS
 from ssvos.models.backbone import Trunk, select_images
 from ssvos.models.decoder import Fusion, Upsampling
-from ssvos.models.grid import STRIDE, cell_shares, cells_with_stroke, pad_scribble
+from ssvos.models.grid import STRIDE, Move, cell_shares, cells_with_stroke, move_cells, pad_scribble
 from ssvos.models.loop_conv import LoopConv, unrolled
 from ssvos.models.matching import cell_keys
 from ssvos.models.memory import NUM_READOUTS, Memory
@@ -156,6 +156,30 @@ class Network(nn.Module):
             fine = self._upsample(output.encoding, output.coarse_logits, decoder_features, output.shallow_scores)
         return fine, output.coarse_logits, state
 
+    def first_step(self, trunk: Trunk, state: State) -> tuple[Tensor, Tensor, State]:
+        """`step` on the frame on which objects begin.
+
+        Before it, the state knows a few strokes alone. With a memory, the step also stores the frame with its mask, so
+        a second look at the same frame gives better logits. The state is that of the first look.
+        """
+        logits, coarse, state = self.step(trunk, state)
+        if state.memory is not None:
+            logits, coarse, _ = self.step(trunk, state)
+        return logits, coarse, state
+
+    def move(self, state: State, size: tuple[int, int], move: Move, is_jump: bool) -> State:
+        """The state for frames that show another part of the scene.
+
+        size: (height, width) of the frames
+        is_jump: whether recent frames of the memory are moved, too. After a small move they stay as they are, because
+            their cells are compared in windows and repeated interpolation would blur them
+        """
+        foreground = move_cells(state.mask[:, 1:], size, self.stride, move)
+        memory = state.memory
+        if is_jump and memory is not None:
+            memory = self.memory.move(memory, size, self.stride, move)
+        return state._replace(mask=torch.cat([1 - foreground, foreground], dim=1), memory=memory)
+
     def encode(self, frames: Tensor) -> Trunk:
         """Backbone features of frames (N, 3, H, W) in [0, 1]; all objects of a frame share them."""
         frames = (frames - self.mean) / self.std
@@ -275,7 +299,7 @@ class Network(nn.Module):
         propagated = self.propagation(features.reduced, state.first, state.mask)
         readouts = keys = None
         if state.memory is not None:
-            keys = cell_keys(trunk)
+            keys = cell_keys(trunk, state.memory.statistics)
             readouts = self.memory.read(keys, state.memory, state.image_idx)
         encoding, coarse = self.fusion(propagated, scores, shallow_scores, readouts)
         fine, probs = None, coarse.softmax(dim=1)

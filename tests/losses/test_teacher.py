@@ -44,7 +44,7 @@ def test_only_confident_pixels_of_the_refined_mask_are_labelled(teacher):
     labels = teacher_targets(teacher, frames, target, config(0.7, outside=False))[0, 0]
     with torch.no_grad():
         trunk = teacher.encode(frames[:, 0])
-        logits, _, _ = teacher.step(trunk, teacher.begin(trunk, target[:, 0]))
+        logits, _, _ = teacher.first_step(trunk, teacher.begin(trunk, target[:, 0]))
         mask = refined_mask(logits, frames[:, 0], target[:, 0], config().proximal)
     foreground = torch.nn.functional.interpolate(mask[:, 1:], size=(HEIGHT, WIDTH), mode="bilinear")[0, 0]
     free = target[0, 0] == 255

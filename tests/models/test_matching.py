@@ -7,7 +7,7 @@ import torch
 
 from ssvos.models import matching
 from ssvos.models.backbone import Trunk
-from ssvos.models.matching import Matches, cell_keys, match_everywhere, match_window, read_labels
+from ssvos.models.matching import Matches, cell_keys, key_statistics, match_everywhere, match_window, read_labels
 
 DIM, CLASSES = 5, 3
 
@@ -89,14 +89,15 @@ def test_keys_are_unit_vectors_that_ignore_the_scale_and_the_mean_of_each_layer(
     generator = torch.Generator().manual_seed(0)
     s8, deep = torch.randn(1, 4, 8, 8, generator=generator), torch.randn(1, 6, 8, 8, generator=generator)
     trunk = Trunk(torch.zeros(1, 2, 16, 16), s8, deep, torch.zeros(1, 3, 16, 16))
-    keys = cell_keys(trunk)
+    keys = cell_keys(trunk, key_statistics(trunk))
     torch.testing.assert_close(keys.norm(dim=1), torch.ones(1, 8, 8))
     shift = torch.randn(1, 6, 1, 1, generator=generator)
-    torch.testing.assert_close(cell_keys(trunk._replace(s8=3 * s8, deep=0.1 * deep + shift)), keys, atol=1e-5, rtol=0)
+    other = trunk._replace(s8=3 * s8, deep=0.1 * deep + shift)
+    torch.testing.assert_close(cell_keys(other, key_statistics(other)), keys, atol=1e-5, rtol=0)
 
 
 def test_keys_of_a_network_at_stride_16_average_layer2():
     trunk = Trunk(
         torch.zeros(1, 2, 16, 16), torch.randn(1, 4, 8, 8), torch.randn(1, 6, 4, 4), torch.zeros(1, 3, 16, 16)
     )
-    assert cell_keys(trunk).shape == (1, 10, 4, 4)
+    assert cell_keys(trunk, key_statistics(trunk)).shape == (1, 10, 4, 4)

@@ -217,7 +217,7 @@ def test_a_network_with_a_memory_starts_from_the_labels_that_it_reads():
     state = network.begin(network.encode(images[:, 0]), scribble)
     for t in range(3):
         trunk = network.encode(images[:, t])
-        readouts = network.memory.read(cell_keys(trunk), state.memory, None)
+        readouts = network.memory.read(cell_keys(trunk, state.memory.statistics), state.memory, None)
         fine, coarse, state = network.step(trunk, state)
         odds = coarse[:, 1] - coarse[:, 0]
         torch.testing.assert_close(odds, 4 * readouts[:, 0] + 4 * readouts[:, 1])
