@@ -128,7 +128,7 @@ def test_strokes_keep_their_label_in_the_stored_first_frame(monkeypatch):
     labels = propagate._firsts[0].labels
     rows, columns = (size / cells for size, cells in zip((HEIGHT, WIDTH), labels.shape[-2:], strict=True))
     inside = labels[0, 0, int(20 / rows), int(30 / columns)]
-    assert float(inside) == pytest.approx(1.0, abs=1e-3)
+    assert float(inside) == pytest.approx(1.0, abs=1e-5)
     assert torch.allclose(labels.sum(dim=1), torch.ones(1))
 
 

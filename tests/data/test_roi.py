@@ -74,7 +74,7 @@ def test_a_mask_of_the_region_is_pasted_where_it_was_cropped(seed):
     assert np.array_equal(roi.crop(pasted), roi.crop(mask)) and not outside.any()
 
 
-def test_the_same_masks_give_regions_of_the_same_proportions():
+def test_regions_of_any_masks_have_the_frames_proportions_and_stay_inside_it():
     rng = np.random.default_rng(0)
     following = FollowingRoi(CONFIG)
     for _ in range(50):
@@ -83,3 +83,12 @@ def test_the_same_masks_give_regions_of_the_same_proportions():
         height, width = roi.shape
         assert abs(width - 2 * height) <= 3
         assert 0 <= roi.top < roi.bottom <= 100 and 0 <= roi.left < roi.right <= 200
+
+
+def test_a_point_of_the_region_is_found_in_another_region():
+    old, new = Roi(10, 50, 20, 100), Roi(20, 40, 60, 100)
+    move = new.move_from(old)
+    for axis, (start, side, old_start, old_side) in enumerate([(20, 20, 10, 40), (60, 40, 20, 80)]):
+        for share in (0.0, 0.3, 1.0):
+            old_share = move.scale[axis] * share + move.offset[axis]
+            assert old_start + old_share * old_side == pytest.approx(start + share * side)

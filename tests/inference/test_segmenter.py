@@ -6,9 +6,10 @@ import torch
 from conftest import make_network
 
 from ssvos.baselines.grabcut_flow import GrabCutFlow
-from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, MemoryConfig, PredictConfig
+from ssvos.config import ColorModelConfig, CrfRefinementConfig, FlowConfig, MemoryConfig, PredictConfig, RoiConfig
 from ssvos.data.index import IndexedFrame, IndexedVideo
 from ssvos.inference.segmenter import VideoSegmenter, aggregate, segment, starting_scribbles
+from ssvos.models.grid import Move
 
 HEIGHT, WIDTH = 48, 64
 
@@ -273,3 +274,43 @@ def test_a_frame_on_which_objects_begin_is_looked_at_twice_and_the_state_is_that
         later, _, _ = network.step(network.encode(images[1]), state)
     assert np.array_equal(first, (again[0, 1] > again[0, 0]).numpy().astype(np.uint8))
     assert np.array_equal(second, (later[0, 1] > later[0, 0]).numpy().astype(np.uint8))
+
+
+def test_a_region_of_interest_that_is_the_whole_frame_changes_nothing(network):
+    whole = PredictConfig(roi=RoiConfig(margin=0.1, smallest=1.0))
+    expected = segment(network, video(), {0: scribble()})
+    for mask, other in zip(expected, segment(network, video(), {0: scribble()}, config=whole), strict=True):
+        assert np.array_equal(mask, other)
+
+
+def test_outside_the_region_of_interest_masks_are_background(network):
+    small = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    small[20:23, 30:33], small[17, 28:36] = 1, 0
+    segmenter = VideoSegmenter(network, config=PredictConfig(roi=RoiConfig(margin=0.1, stroke_margin=1.0)))
+    mask = segmenter(video()[0], small)
+    # the stroke and 3 pixels around it would be 9x9; the smallest region has 0.3 of each side, about 14x19
+    rows, columns = np.nonzero(mask)
+    assert len(rows) and rows.min() >= 14 and rows.max() < 29 and columns.min() >= 21 and columns.max() < 42
+
+
+def test_a_later_scribble_of_a_known_object_does_not_move_the_region_of_interest(network):
+    config, frames = PredictConfig(roi=RoiConfig(margin=0.3)), video()
+    expected = list(segment(network, frames, {0: scribble((1,))}, config=config))
+    again = list(segment(network, frames, {0: scribble((1,)), 2: scribble((1,))}, config=config))
+    assert all(np.array_equal(a, b) for a, b in zip(expected, again, strict=True))
+
+
+@pytest.mark.parametrize("is_jump", [False, True])
+def test_the_state_of_another_view_has_the_mask_where_the_scene_is(is_jump):
+    network = make_network(7, memory=MemoryConfig(frames=2))
+    frames = torch.rand(3, 1, 3, 64, 96)
+    strokes = torch.from_numpy(np.where(scribble(height=64, width=96) == 2, 255, scribble(height=64, width=96)))[None]
+    state = network.begin(network.encode(frames[0]), strokes)
+    for frame in frames:
+        _, _, state = network.step(network.encode(frame), state)
+    moved = network.move(state, (64, 96), Move((1.0, 1.0), (network.stride / 64, 0.0)), is_jump)  # one cell lower
+    torch.testing.assert_close(moved.mask[:, 1, :-1], state.mask[:, 1, 1:])
+    torch.testing.assert_close(moved.mask.sum(dim=1), torch.ones_like(moved.mask[:, 0]))
+    for old, new in zip(state.memory.recent, moved.memory.recent, strict=True):
+        expected = old.labels[:, :, 1:] if is_jump else old.labels[:, :, :-1]
+        torch.testing.assert_close(new.labels[:, :, :-1], expected)

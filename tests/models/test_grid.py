@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ssvos.models.grid import cell_shares, cells_with_stroke, outside_strokes, upsample_coarse
+from ssvos.models.grid import Move, cell_shares, cells_with_stroke, move_cells, outside_strokes, upsample_coarse
 
 
 def unlabelled(height: int, width: int) -> torch.Tensor:
@@ -67,3 +67,25 @@ def test_without_strokes_of_both_classes_no_cell_is_outside(label):
     scribble = unlabelled(64, 64)
     scribble[0, 40, 20:30] = label
     assert not outside_strokes(scribble, 16).any()
+
+
+def test_cells_stay_where_they_are_if_the_view_does_not_change():
+    maps = torch.rand(2, 3, 5, 7)
+    still = Move((1.0, 1.0), (0.0, 0.0))
+    torch.testing.assert_close(move_cells(maps, (36, 50), 8, still), maps)
+
+
+def test_a_view_one_cell_lower_and_two_cells_to_the_right_shifts_the_cells_and_is_0_outside():
+    maps = torch.rand(1, 2, 4, 6)
+    moved = move_cells(maps, (32, 48), 8, Move((1.0, 1.0), (8 / 32, 16 / 48)))
+    torch.testing.assert_close(moved[..., :3, :4], maps[..., 1:, 2:])
+    assert not moved[..., 3:, :].any() and not moved[..., 4:].any()
+
+
+def test_a_view_of_the_lower_right_quarter_is_enlarged_there():
+    """A plane that rises by 1 from cell to cell rises by half of that in a view of half the size."""
+    rows = torch.arange(8.0)[:, None].expand(8, 8)
+    moved = move_cells(rows[None, None], (64, 64), 8, Move((0.5, 0.5), (0.5, 0.5)))[0, 0]
+    # the center of new row i is at (i + 0.5) / 2 + 4 cells, that of old row j at j + 0.5
+    expected = (torch.arange(8.0) + 0.5) / 2 + 4 - 0.5
+    torch.testing.assert_close(moved[:7, 3], expected[:7])
