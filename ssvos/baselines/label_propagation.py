@@ -92,10 +92,6 @@ class LabelPropagation:
             raise ValueError(
                 f"frame is {frame.shape}, its scribble {scribble.shape}; give both the same height and width"
             )
-        if self._previous is not None and self._previous.shape != frame.shape[:2]:
-            raise ValueError(
-                f"frame is {frame.shape[:2]}, the previous frame {self._previous.shape}; give all the same size"
-            )
         starting = scribble if scribble is not None and self._new_ids(scribble) else None
         roi = self._following_roi.of_frame(frame.shape[:2], self._previous, starting)
         size = _scaled(frame.shape[:2], AREA, LARGEST_ENLARGEMENT, multiple=STRIDE)

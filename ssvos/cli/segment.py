@@ -36,6 +36,10 @@ def segment(
     foreground_bias: Annotated[
         float, typer.Option(help="Subtracted from the objects' log-odds; a larger value gives smaller masks.")
     ] = 0.0,
+    roi: Annotated[
+        float,
+        typer.Option(min=0, help="Only the region around the objects is segmented, with this margin; 0: whole frames."),
+    ] = 0.3,
     refine: Annotated[
         int, typer.Option(min=0, help="Iterations of CRF refinement, which moves outlines to image edges; 0: off.")
     ] = 5,
@@ -63,11 +67,13 @@ def segment(
 
     if method is Method.LABEL_PROPAGATION and checkpoint:
         raise ValueError(f"--checkpoint {checkpoint}: label propagation uses no checkpoint; leave out one of them")
-    for option, number in {"--foreground-bias": foreground_bias, "--colours": colours, "--flow": flow}.items():
+    numbers = {"--foreground-bias": foreground_bias, "--roi": roi, "--colours": colours, "--flow": flow}
+    for option, number in numbers.items():
         if not math.isfinite(number):
             raise ValueError(f"{option} {number}: is not finite; give a finite number, for example 0.5")
     settings = PredictConfig(
         foreground_bias=foreground_bias,
+        roi=DEFAULT_PREDICT.roi.model_copy(update={"margin": roi}),
         crf_refinement=DEFAULT_PREDICT.crf_refinement.model_copy(update={"iterations": refine}),
         color_model=ColorModelConfig(weight=colours),
         flow=FlowConfig(weight=flow),

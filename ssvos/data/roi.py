@@ -64,7 +64,11 @@ class FollowingRoi:
         shape: (height, width) of the frame
         previous: mask of the previous frame, (H, W); None on the first frame
         scribble: strokes of objects that begin on this frame, (H, W), or None
+
+        Raises ValueError if the previous frame has another size.
         """
+        if previous is not None and previous.shape != shape:
+            raise ValueError(f"frame is {shape}, the previous frame {previous.shape}; give all the same size")
         size = np.array(shape)
         if not self.config.margin:
             return Roi(0, shape[0], 0, shape[1])

@@ -1,7 +1,6 @@
 """The command line: its output files, exit statuses, and one line for bad input."""
 
 import hashlib
-import inspect
 import io
 import json
 import subprocess
@@ -15,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from ssvos import cli
-from ssvos.config import ModelConfig, PredictConfig, parse, read_yaml
+from ssvos.config import ModelConfig, PredictConfig, RoiConfig, parse, read_yaml
 from ssvos.data.video_file import VideoWriter, read_video
+from ssvos.inference import segment_video
 from ssvos.inference.segment_video import DEFAULT_PREDICT
 from ssvos.labels import read_labels, write_labels
 from ssvos.models.checkpoint import BUNDLED, load_checkpoint, save_checkpoint
@@ -138,16 +139,11 @@ def test_segment_without_a_network_propagates_labels(clip, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_defaults_of_segment_are_those_of_DEFAULT_PREDICT():
-    defaults = {name: one.default for name, one in inspect.signature(cli.segment).parameters.items()}
-    expected = (
-        DEFAULT_PREDICT.foreground_bias,
-        DEFAULT_PREDICT.crf_refinement.iterations,
-        DEFAULT_PREDICT.color_model.weight,
-        DEFAULT_PREDICT.flow.weight,
-        DEFAULT_PREDICT.test_time_training.steps,
-    )
-    assert tuple(defaults[name] for name in ("foreground_bias", "refine", "colours", "flow", "online")) == expected
+def test_without_options_segment_uses_DEFAULT_PREDICT(clip, tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(segment_video, "segment_video", lambda *args, **kwargs: used.extend([*args, *kwargs.values()]))
+    CliRunner().invoke(cli.app, ["segment", str(clip / "frames"), "--scribble", "s.png", "--out", str(tmp_path)])
+    assert [one for one in used if isinstance(one, PredictConfig)] == [DEFAULT_PREDICT]
 
 
 def test_the_bundled_checkpoint_is_that_of_the_model_card_and_of_the_evaluated_row():
@@ -156,7 +152,8 @@ def test_the_bundled_checkpoint_is_that_of_the_model_card_and_of_the_evaluated_r
     card = (PROJECT / "docs/model-card.md").read_text()
     row = read_yaml(PROJECT / "studies/davis2016/checkpoints.yaml")["imagenet"]
     assert f"`{digest}`" in card and row["sha256"] == digest and len(content) < 16e6
-    assert parse(PredictConfig, row["predict"] | {"height": 0, "width": 0}, "checkpoints.yaml") == DEFAULT_PREDICT
+    evaluated = parse(PredictConfig, row["predict"] | {"height": 0, "width": 0}, "checkpoints.yaml")
+    assert evaluated == DEFAULT_PREDICT.model_copy(update={"roi": RoiConfig()}) and "whole frames" in card
     score = json.loads((PROJECT / "studies/davis2016/results/imagenet.json").read_text())["global"]["J&F-Mean"]
     assert f"**{100 * score:.1f}**" in card
     network, info = load_checkpoint(BUNDLED)

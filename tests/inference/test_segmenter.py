@@ -314,3 +314,10 @@ def test_the_state_of_another_view_has_the_mask_where_the_scene_is(is_jump):
     for old, new in zip(state.memory.recent, moved.memory.recent, strict=True):
         expected = old.labels[:, :, 1:] if is_jump else old.labels[:, :, :-1]
         torch.testing.assert_close(new.labels[:, :, :-1], expected)
+
+
+def test_a_frame_of_another_size_than_the_previous_one_is_refused(network):
+    segmenter = VideoSegmenter(network, (48, 64))
+    segmenter(video()[0], scribble())
+    with pytest.raises(ValueError, match="give all the same size"):
+        segmenter(video(height=56)[1])

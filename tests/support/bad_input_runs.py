@@ -143,6 +143,7 @@ SEGMENTED = [
     (f"{SEGMENT} --device cuda:99", lambda: None, "device 'cuda:99': PyTorch sees"),
     (f"{SEGMENT} --device gpu", lambda: None, "device 'gpu': unknown"),
     (f"{SEGMENT} --foreground-bias nan", lambda: None, "--foreground-bias nan: is not finite"),
+    (f"{SEGMENT} --roi inf", lambda: None, "--roi inf: is not finite"),
     (f"{SEGMENT} --colours inf", lambda: None, "--colours inf: is not finite"),
     (SEGMENT, lambda: write("out"), "out/00000.png: cannot be written … out is a file"),
     (SEGMENT.replace("--out out", "--out clip"), lambda: None, "clip: --out would overwrite an input"),
