@@ -67,10 +67,7 @@ def segment(
 
     if method is Method.LABEL_PROPAGATION and checkpoint:
         raise ValueError(f"--checkpoint {checkpoint}: label propagation uses no checkpoint; leave out one of them")
-    numbers = {"--foreground-bias": foreground_bias, "--roi": roi, "--colours": colours, "--flow": flow}
-    for option, number in numbers.items():
-        if not math.isfinite(number):
-            raise ValueError(f"{option} {number}: is not finite; give a finite number, for example 0.5")
+    _require_finite({"--foreground-bias": foreground_bias, "--roi": roi, "--colours": colours, "--flow": flow})
     settings = PredictConfig(
         foreground_bias=foreground_bias,
         roi=DEFAULT_PREDICT.roi.model_copy(update={"margin": roi}),
@@ -82,3 +79,10 @@ def segment(
     used = None if method is Method.LABEL_PROPAGATION else checkpoint or BUNDLED
     count = segment_video(source, scribble, used, out, device, overlay, full_size, settings, progress_bar)
     typer.echo(f"{count} masks in {out}")
+
+
+def _require_finite(numbers: dict[str, float]) -> None:
+    """ValueError if the number of an option is infinite or not a number."""
+    for option, number in numbers.items():
+        if not math.isfinite(number):
+            raise ValueError(f"{option} {number}: is not finite; give a finite number, for example 0.5")
