@@ -27,9 +27,7 @@ def segment(
     ] = None,
     method: Annotated[
         Method,
-        typer.Option(
-            help="network: a checkpoint; label-propagation: ImageNet features without training on video, no checkpoint."
-        ),
+        typer.Option(help="network: a checkpoint; label-propagation: ImageNet features, no training on video."),
     ] = Method.NETWORK,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write overlay.mp4 (H.264).")] = False,
